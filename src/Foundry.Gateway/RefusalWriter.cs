@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Security.Cryptography;
+using Foundry.ServiceDefaults;
 using Foundry.Tokens;
 
 namespace Foundry.Gateway;
