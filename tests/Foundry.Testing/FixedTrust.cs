@@ -26,7 +26,9 @@ public sealed class FixedTrust : ITrustSource
         return Task.CompletedTask;
     }
 
-    public static TrustedKey KeyOf(SigningKey key, string kind, string name) => new(key.Kid, kind, name, key.Public.X);
+    /// <summary>The entry of a key in the set.</summary>
+    public static TrustedKey Entry(SigningKey key, string kind, string name) => new(key.Kid, kind, name, key.Public.X);
 
+    /// <summary>A set of these keys; unsigned, as those that were checked already are.</summary>
     public static TrustSet SetOf(IEnumerable<TrustedKey> keys, long seq = 1) => new(1, seq, 0, "http://127.0.0.1:9221", [.. keys]);
 }
