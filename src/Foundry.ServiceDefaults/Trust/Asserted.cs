@@ -14,6 +14,9 @@ namespace Foundry.ServiceDefaults.Trust;
 /// <param name="TokenExp">When that token ends, Unix seconds.</param>
 public sealed record Asserted(string Sender, bool IsOwn, string? TenantId, Scope? Scope, string? Subject, string? SubjectPubkey, string? TokenId, long? TokenExp)
 {
+    /// <summary>What the sender's key is believed for: <see cref="TrustedKey.Gateway"/> or <see cref="TrustedKey.Service"/>.</summary>
+    public string? SenderKind { get; init; }
+
     /// <summary>Whether the caller is a platform administrator.</summary>
     public bool IsPlatformAdmin => !IsOwn && Scope == Tokens.Scope.PlatformAdmin;
 
