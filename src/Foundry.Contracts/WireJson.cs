@@ -1,0 +1,47 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
+
+namespace Foundry.Contracts;
+
+/// <summary>
+/// How our records are read and written: snake_case, absent rather than null, and strict where parsers differ:
+/// a member twice, in another case or of another type is an error, never a silent choice.
+/// </summary>
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower,
+    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
+    AllowDuplicateProperties = false,
+    MaxDepth = 32)]
+[JsonSerializable(typeof(Tenant))]
+[JsonSerializable(typeof(TenantRequest))]
+[JsonSerializable(typeof(TenantPatch))]
+[JsonSerializable(typeof(Page<Tenant>))]
+[JsonSerializable(typeof(UseStatus))]
+[JsonSerializable(typeof(TokenRequest))]
+[JsonSerializable(typeof(IssuedToken))]
+[JsonSerializable(typeof(TokenMetadata))]
+[JsonSerializable(typeof(Page<TokenMetadata>))]
+[JsonSerializable(typeof(VerifyRequest))]
+[JsonSerializable(typeof(VerifiedToken))]
+[JsonSerializable(typeof(VmRecord))]
+[JsonSerializable(typeof(IReadOnlyList<VmRecord>))]
+[JsonSerializable(typeof(Heartbeat))]
+[JsonSerializable(typeof(HeartbeatAnswer))]
+[JsonSerializable(typeof(CreateVm))]
+[JsonSerializable(typeof(NodeRecord))]
+[JsonSerializable(typeof(IReadOnlyList<NodeRecord>))]
+[JsonSerializable(typeof(FleetStatus))]
+[JsonSerializable(typeof(PlacementAdvice))]
+[JsonSerializable(typeof(BeginEpoch))]
+[JsonSerializable(typeof(HeldVms))]
+[JsonSerializable(typeof(AppendRequest))]
+[JsonSerializable(typeof(Appended))]
+[JsonSerializable(typeof(EntriesPage))]
+[JsonSerializable(typeof(LedgerContract))]
+[JsonSerializable(typeof(PlatformEvent))]
+[JsonSerializable(typeof(FeedMessage))]
+[JsonSerializable(typeof(JoinRequest))]
+[JsonSerializable(typeof(TrustAnswer))]
+[JsonSerializable(typeof(Problem))]
+[JsonSerializable(typeof(JsonElement))]
+public sealed partial class WireJson : JsonSerializerContext;

@@ -1,0 +1,170 @@
+using System.Net.Http.Json;
+using System.Text.Json;
+using Foundry.Contracts;
+using Foundry.Tokens;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+
+namespace Foundry.ServiceDefaults.Trust;
+
+/// <summary>
+/// Follows issuance's trust set and introduces this part's own key (docs/architecture.md, Trust between parts).
+/// The last set is kept on disk, so that a restart with issuance down still knows whom to believe.
+/// </summary>
+public sealed class TrustFollower : BackgroundService, ITrustSource
+{
+    /// <summary>The file in the part's folder.</summary>
+    public const string FileName = "trust.json";
+    private static readonly TimeSpan RefreshInterval = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan RefreshIntervalMin = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan JoinRetryInterval = TimeSpan.FromMilliseconds(250);
+
+    private readonly ServiceIdentity _identity;
+    private readonly TrustOptions _options;
+    private readonly StateFolder _folder;
+    private readonly HttpClient _issuance;
+    private readonly TimeProvider _time;
+    private readonly Readiness _readiness;
+    private readonly ILogger<TrustFollower> _log;
+    private readonly SemaphoreSlim _refreshing = new(1, 1);
+    private readonly TaskCompletionSource _joined = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private long _refreshedAt = long.MinValue;
+    private volatile TrustSet? _current;
+
+    /// <summary>Starts from what is on disk.</summary>
+    /// <param name="identity">This part.</param>
+    /// <param name="options">Whom it pins.</param>
+    /// <param name="folder">Its folder.</param>
+    /// <param name="issuance">A client whose base address is issuance's.</param>
+    /// <param name="time">The clock.</param>
+    /// <param name="readiness">Where "trust" is reported.</param>
+    /// <param name="log">The log.</param>
+    /// <exception cref="StateCorruptException">The file on disk is not a set that the pinned root signed.</exception>
+    public TrustFollower(ServiceIdentity identity, TrustOptions options, StateFolder folder, HttpClient issuance, TimeProvider time, Readiness readiness, ILogger<TrustFollower> log)
+    {
+        ArgumentNullException.ThrowIfNull(folder);
+        (_identity, _options, _folder, _issuance, _time, _readiness, _log) = (identity, options, folder, issuance, time, readiness, log);
+        if (folder.Read(FileName) is { } text)
+            _current = TryRead(text) ?? throw new StateCorruptException(folder.File(FileName), $"this is not a trust set signed by the pinned root {options.RootThumbprint}");
+        readiness.Report("trust", _current is not null && Knows(_current), "waiting for issuance");
+    }
+
+    /// <inheritdoc/>
+    public TrustSet? Current => _current;
+
+    /// <summary>Ends when this part's own key is in the set in force.</summary>
+    public Task Joined => _joined.Task;
+
+    /// <inheritdoc/>
+    public async Task RefreshAsync(CancellationToken cancellationToken)
+    {
+        await _refreshing.WaitAsync(cancellationToken);
+        try
+        {
+            if (_refreshedAt != long.MinValue && _time.GetElapsedTime(_refreshedAt) < RefreshIntervalMin)
+                return;
+            await FetchAsync(cancellationToken);
+        }
+        finally
+        {
+            _refreshing.Release();
+        }
+    }
+
+    /// <summary>Takes a set that reached this part by another way, such as the change feed.</summary>
+    /// <param name="answer">The set and its root.</param>
+    /// <returns>Whether it is in force now: signed by the pinned root and not older than what was.</returns>
+    public bool Offer(TrustAnswer answer)
+    {
+        if (TryRead(answer) is not { } offered || (_current is { } known && offered.Seq < known.Seq))
+            return false;
+        if (_current?.Seq != offered.Seq)
+            _folder.Write(FileName, JsonSerializer.SerializeToUtf8Bytes(answer, WireJson.Default.TrustAnswer));
+        _current = offered;
+        var knows = Knows(offered);
+        _readiness.Report("trust", knows, knows ? null : "issuance does not know this part's key yet: it joins with Trust:JoinCode");
+        if (knows)
+            _joined.TrySetResult();
+        return true;
+    }
+
+    /// <inheritdoc/>
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        while (!stoppingToken.IsCancellationRequested)
+        {
+            var wait = RefreshInterval;
+            try
+            {
+                await FetchOnceAsync(stoppingToken);
+                if (_current is { } set && !Knows(set))
+                    await JoinAsync(stoppingToken);
+                if (!_joined.Task.IsCompleted)
+                    wait = JoinRetryInterval;
+            }
+            catch (Exception fault) when (fault is HttpRequestException or JsonException || (fault is OperationCanceledException && !stoppingToken.IsCancellationRequested))
+            {
+                _log.LogWarning("Issuance cannot be asked whom to trust: {Reason}", fault.Message);
+                wait = _joined.Task.IsCompleted ? RefreshIntervalMin : JoinRetryInterval;
+            }
+            await Task.Delay(wait, _time, stoppingToken);
+        }
+    }
+
+    private async Task FetchOnceAsync(CancellationToken cancellationToken)
+    {
+        await _refreshing.WaitAsync(cancellationToken);
+        try
+        {
+            await FetchAsync(cancellationToken);
+        }
+        finally
+        {
+            _refreshing.Release();
+        }
+    }
+
+    private async Task FetchAsync(CancellationToken cancellationToken)
+    {
+        var answer = await _issuance.GetFromJsonAsync("/internal/v1/trust", WireJson.Default.TrustAnswer, cancellationToken);
+        _refreshedAt = _time.GetTimestamp();
+        if (answer is null || !Offer(answer))
+            _log.LogError("Issuance's trust set was not accepted: it is older than the one in force, or not signed by the pinned root {Root}", _options.RootThumbprint);
+    }
+
+    private async Task JoinAsync(CancellationToken cancellationToken)
+    {
+        if (_options.JoinCode is not { Length: > 0 } code)
+            return;
+        using var answer = await _issuance.PostAsJsonAsync("/internal/v1/join",
+            new JoinRequest(1, _identity.Kind, _identity.Name, _identity.Key.Public.X, code), WireJson.Default.JoinRequest, cancellationToken);
+        if (answer.IsSuccessStatusCode)
+            await FetchOnceAsync(cancellationToken);
+        else
+            _log.LogError("Issuance refused to let {Name} join: {Status}", _identity.Name, (int)answer.StatusCode);
+    }
+
+    private bool Knows(TrustSet set) => set.Keys.Any(key => key.Kid == _identity.Key.Kid && key.Kind == _identity.Kind);
+
+    private TrustSet? TryRead(string text)
+    {
+        try
+        {
+            return JsonSerializer.Deserialize(text, WireJson.Default.TrustAnswer) is { } answer ? TryRead(answer) : null;
+        }
+        catch (JsonException)
+        {
+            return null;
+        }
+    }
+
+    private TrustSet? TryRead(TrustAnswer answer) =>
+        answer.V == 1 && VerifyingKey.TryCreate(answer.Root, out var root) && root.Kid == _options.RootThumbprint && TrustSet.TryVerify(answer.Trust, root, out var set) ? set : null;
+
+    /// <inheritdoc/>
+    public override void Dispose()
+    {
+        _refreshing.Dispose();
+        base.Dispose();
+    }
+}

@@ -1,0 +1,172 @@
+using System.Data;
+using System.Data.Common;
+using Dapper;
+using Foundry.ServiceDefaults;
+using Microsoft.Data.Sqlite;
+using Npgsql;
+
+namespace Foundry.Storage;
+
+/// <summary>
+/// A part's SQL store: SQLite in its own folder, or PostgreSQL where a connection string says so. SQL in this project and in
+/// the services is written in the part of the language that both speak.
+/// </summary>
+public sealed class Database : IAsyncDisposable
+{
+    private readonly Func<DbConnection> _connect;
+    private readonly NpgsqlDataSource? _postgres;
+    private readonly SemaphoreSlim? _writer;
+
+    private Database(Func<DbConnection> connect, NpgsqlDataSource? postgres, string where)
+    {
+        _connect = connect;
+        _postgres = postgres;
+        Where = where;
+        // SQLite has one writer; waiting for it here is fair and, unlike its busy handler, asynchronous.
+        _writer = postgres is null ? new SemaphoreSlim(1, 1) : null;
+    }
+
+    /// <summary>The file, or the server's name: for messages, without credentials.</summary>
+    public string Where { get; }
+
+    /// <summary>Whether this is PostgreSQL.</summary>
+    public bool IsPostgres => _postgres is not null;
+
+    /// <summary>Opens the store and brings it to the newest version. Migrations only go forward.</summary>
+    /// <param name="connectionString">PostgreSQL's, or null for SQLite.</param>
+    /// <param name="folder">Where SQLite's file is.</param>
+    /// <param name="fileName">Its name.</param>
+    /// <param name="migrations">SQL scripts, oldest first; never edited once released. <c>{serial}</c> stands for an automatic 64-bit primary key, <c>{bytes}</c> for the binary type.</param>
+    /// <exception cref="StateCorruptException">The file is not a database, or is damaged, or is newer than this program.</exception>
+    public static async Task<Database> OpenAsync(string? connectionString, StateFolder folder, string fileName, IReadOnlyList<string> migrations)
+    {
+        ArgumentNullException.ThrowIfNull(folder);
+        ArgumentNullException.ThrowIfNull(migrations);
+        var database = connectionString is { Length: > 0 } ? Postgres(connectionString) : Sqlite(folder.File(fileName));
+        try
+        {
+            await database.MigrateAsync(migrations);
+            return database;
+        }
+        catch (SqliteException fault)
+        {
+            await database.DisposeAsync();
+            throw new StateCorruptException(database.Where, $"SQLite cannot read it ({fault.Message.TrimEnd('.')})", fault);
+        }
+        catch (NpgsqlException fault)
+        {
+            await database.DisposeAsync();
+            throw new StartupException($"PostgreSQL ({database.Where}) cannot be used: {fault.Message}", fault);
+        }
+    }
+
+    /// <summary>Opens a connection to read with.</summary>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    public async Task<DbConnection> OpenConnectionAsync(CancellationToken cancellationToken)
+    {
+        var connection = _connect();
+        await connection.OpenAsync(cancellationToken);
+        if (!IsPostgres)
+            await connection.ExecuteAsync("PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA busy_timeout=5000;");
+        return connection;
+    }
+
+    /// <summary>Runs a change in one transaction; when the returned task ends well, the change is durable.</summary>
+    /// <typeparam name="T">What the change answers.</typeparam>
+    /// <param name="change">The change. It is run again where PostgreSQL asks for it, so it must do nothing outside its transaction.</param>
+    /// <param name="cancellationToken">Ends the wait for a turn; a change that has begun is finished.</param>
+    public async Task<T> WriteAsync<T>(Func<DbTransaction, Task<T>> change, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(change);
+        const int attemptsMax = 5;
+        if (_writer is not null)
+            await _writer.WaitAsync(cancellationToken);
+        try
+        {
+            await using var connection = await OpenConnectionAsync(cancellationToken);
+            for (var attempt = 1; ; attempt++)
+            {
+                await using var transaction = await connection.BeginTransactionAsync(IsPostgres ? IsolationLevel.ReadCommitted : IsolationLevel.Serializable, CancellationToken.None);
+                try
+                {
+                    var answer = await change(transaction);
+                    // The commit point: SQLite in WAL mode with synchronous=FULL, and PostgreSQL, have it on disk when this returns.
+                    await transaction.CommitAsync(CancellationToken.None);
+                    return answer;
+                }
+                catch (PostgresException fault) when (fault.IsTransient && attempt < attemptsMax)
+                {
+                    await transaction.RollbackAsync(CancellationToken.None);
+                }
+            }
+        }
+        finally
+        {
+            _writer?.Release();
+        }
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask DisposeAsync()
+    {
+        if (_postgres is not null)
+            await _postgres.DisposeAsync();
+        else
+            SqliteConnection.ClearPool((SqliteConnection)_connect());
+        _writer?.Dispose();
+    }
+
+    private static Database Sqlite(string file)
+    {
+        var connectionString = new SqliteConnectionStringBuilder { DataSource = file, ForeignKeys = true, Pooling = true }.ToString();
+        return new Database(() => new SqliteConnection(connectionString), null, file);
+    }
+
+    private static Database Postgres(string connectionString)
+    {
+        NpgsqlDataSource source;
+        try
+        {
+            source = NpgsqlDataSource.Create(connectionString);
+        }
+        catch (ArgumentException fault)
+        {
+            throw new StartupException("The database's connection string is not one that PostgreSQL's driver reads: Host=…;Database=…;Username=…;Password=….", fault);
+        }
+        var parsed = new NpgsqlConnectionStringBuilder(connectionString);
+        return new Database(source.CreateConnection, source, $"{parsed.Host}/{parsed.Database}");
+    }
+
+    private async Task MigrateAsync(IReadOnlyList<string> migrations)
+    {
+        await using (var connection = await OpenConnectionAsync(CancellationToken.None))
+        {
+            if (!IsPostgres)
+            {
+                // Touches every page: a damaged file is found now, and not by the first request that needs the page.
+                var verdict = await connection.ExecuteScalarAsync<string>("PRAGMA integrity_check(1)");
+                if (verdict != "ok")
+                    throw new StateCorruptException(Where, $"SQLite's integrity check says: {verdict}");
+                await connection.ExecuteAsync("PRAGMA journal_mode=WAL");
+            }
+        }
+        await WriteAsync(async transaction =>
+        {
+            var connection = transaction.Connection!;
+            if (IsPostgres)
+                await connection.ExecuteAsync("SELECT pg_advisory_xact_lock(7302291)", transaction: transaction);
+            await connection.ExecuteAsync("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL PRIMARY KEY)", transaction: transaction);
+            var version = await connection.ExecuteScalarAsync<int?>("SELECT MAX(version) FROM schema_version", transaction: transaction) ?? 0;
+            if (version > migrations.Count)
+                throw new StateCorruptException(Where, $"it was written by a newer version of this program (schema {version}, this one knows {migrations.Count})");
+            for (; version < migrations.Count; version++)
+            {
+                await connection.ExecuteAsync(migrations[version]
+                    .Replace("{serial}", IsPostgres ? "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY" : "INTEGER PRIMARY KEY AUTOINCREMENT", StringComparison.Ordinal)
+                    .Replace("{bytes}", IsPostgres ? "BYTEA" : "BLOB", StringComparison.Ordinal), transaction: transaction);
+                await connection.ExecuteAsync("INSERT INTO schema_version (version) VALUES (@version)", new { version = version + 1 }, transaction);
+            }
+            return version;
+        }, CancellationToken.None);
+    }
+}
