@@ -23,19 +23,20 @@ public sealed class TreeFrontier
     // Roots of the perfect subtrees that the size's binary digits name, largest first.
     private readonly List<TreeHash> _peaks = [];
 
-    private readonly TileCompleted? _completed;
-
     /// <summary>An empty tree.</summary>
     /// <param name="completed">Told of each tile that becomes full, lowest level first.</param>
     public TreeFrontier(TileCompleted? completed = null)
     {
-        _completed = completed;
+        Completed = completed;
         for (var level = 0; level < LevelsMax; level++)
             _partials[level] = [];
     }
 
     /// <summary>Leaves in the tree.</summary>
     public long Size { get; private set; }
+
+    /// <summary>Told of each tile that becomes full, lowest level first. Whoever takes a tree over takes this over too.</summary>
+    public TileCompleted? Completed { get; set; }
 
     /// <summary>
     /// The edge of a tree that exists as tiles. Nothing is verified here: compare <see cref="Root"/> with a signed one.
@@ -112,7 +113,7 @@ public sealed class TreeFrontier
         row.Add(hash);
         if (row.Count < Tile.WidthMax)
             return;
-        _completed?.Invoke(new Tile(level, index >> Tile.Height, Tile.WidthMax), CollectionsMarshal.AsSpan(row));
+        Completed?.Invoke(new Tile(level, index >> Tile.Height, Tile.WidthMax), CollectionsMarshal.AsSpan(row));
         row.Clear();
     }
 }
