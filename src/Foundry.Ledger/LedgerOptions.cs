@@ -1,10 +1,24 @@
+using Foundry.ServiceDefaults;
+
 namespace Foundry.Ledger;
 
-/// <summary>The <c>Ledger</c> section of the settings. Where it listens and keeps its state is read by the host (<c>Listen</c>, <c>Data</c>).</summary>
+/// <summary>The <c>Ledger</c> section of the settings.</summary>
 internal sealed class LedgerOptions
 {
     /// <summary>What stands in <see cref="Origin"/> for the log's name.</summary>
     public const string ModulePlaceholder = "<module_id>";
+
+    /// <summary>Where it listens.</summary>
+    public string Listen { get; set; } = "http://127.0.0.1:9100";
+
+    /// <summary>Whether an address that others can reach is meant.</summary>
+    public bool AllowPublic { get; set; }
+
+    /// <summary>Where others find it; read by them.</summary>
+    public string? Url { get; set; }
+
+    /// <summary>Its state folder; read with the other parts' by the host.</summary>
+    public string? Data { get; set; }
 
     /// <summary>The origin of each log's checkpoints, a URL without a scheme. Fixed once a log exists: its signatures are under that name.</summary>
     public string Origin { get; set; } = $"foundry.local/{ModulePlaceholder}";
@@ -36,8 +50,24 @@ internal sealed class LedgerOptions
     /// <summary>The origin of one log.</summary>
     public string OriginOf(ModuleId module) => Origin.Replace(ModulePlaceholder, module.Name, StringComparison.Ordinal);
 
-    /// <summary>What is wrong with the settings, all at once.</summary>
-    public IEnumerable<string> Errors()
+    /// <summary>Reads the section; a key it does not know is an error, like a value it cannot take.</summary>
+    /// <exception cref="StartupException">Something is wrong; all of it is said.</exception>
+    public static LedgerOptions From(IConfiguration section)
+    {
+        var options = new LedgerOptions();
+        try
+        {
+            section.Bind(options, binder => binder.ErrorOnUnknownConfiguration = true);
+        }
+        catch (InvalidOperationException fault)
+        {
+            throw new StartupException($"The settings of the ledger cannot be read: {fault.Message}", fault);
+        }
+        var errors = options.Errors().ToList();
+        return errors.Count == 0 ? options : throw new StartupException(string.Join(Environment.NewLine, errors));
+    }
+
+    private IEnumerable<string> Errors()
     {
         if (!Origin.Contains(ModulePlaceholder, StringComparison.Ordinal) || Origin.Any(c => c is '+' or < '!' or > '~'))
             yield return $"Ledger:Origin is '{Origin}', but should be a URL without a scheme that has {ModulePlaceholder} in it, such as ledger.example/{ModulePlaceholder}.";

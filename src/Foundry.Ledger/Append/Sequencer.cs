@@ -4,7 +4,6 @@ using Foundry.Ledger.Recovery;
 using Foundry.Ledger.Storage;
 using Foundry.Proofs;
 using Microsoft.Data.Sqlite;
-using Microsoft.Extensions.Logging;
 
 namespace Foundry.Ledger.Append;
 
@@ -33,6 +32,7 @@ internal sealed partial class Sequencer : IDisposable
 
     private JournalFile _journal;
     private long _publishedSize;
+    private long _searchableSize;
     private int _queued;
     private int _isInLine;
     private bool _isPublishArmed;
@@ -57,11 +57,15 @@ internal sealed partial class Sequencer : IDisposable
             Publish(startNewJournal: _journal.TornBytes > 0);
         _index = EntryIndex.Open(_folder.Index, _tree.Size);
         CatchUpIndex();
+        _searchableSize = _index.Size;
         _publishTimer = time.CreateTimer(_ => PublishWasDue(), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
     }
 
     /// <summary>The log as of the last commit.</summary>
     public LogState State => _state;
+
+    /// <summary>Entries that a search finds.</summary>
+    public long SearchableSize => Volatile.Read(ref _searchableSize);
 
     /// <summary>Whether a write has failed; the log then takes no more.</summary>
     public bool HasFailed => _hasFailed;
@@ -196,6 +200,7 @@ internal sealed partial class Sequencer : IDisposable
             _state = new LogState(_tree.Size, note, _tree.Edge(), _state.Unpublished.AddRange(_completed), _journal);
             _completed.Clear();
             _index.Add(entries);
+            Volatile.Write(ref _searchableSize, _index.Size);
             ArmPublishing();
         }
         for (var i = 0; i < batch.Count; i++)

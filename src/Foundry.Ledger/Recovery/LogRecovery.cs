@@ -21,6 +21,7 @@ internal sealed class LogRecovery
     private Checkpoint _published = null!;
     private byte[] _publishedNote = [];
     private byte[] _note = [];
+    private TreeHash _firstRoot;
     private bool _isMatched;
 
     // The bundle that the journal's entries are filling, to be compared with its file once the checkpoint covers it.
@@ -49,6 +50,32 @@ internal sealed class LogRecovery
     {
         using var log = new LogRecovery(disk, folder, verifier, recompute: true).Run(cancellation);
         return log.Tree.Size;
+    }
+
+    /// <summary>Compares a log's journal, and the edge of its tree, with its signed checkpoint. Reads no bundle.</summary>
+    /// <exception cref="StateCorruptException">A file is missing, damaged, or does not fit the signed checkpoint.</exception>
+    public static VerifiedTail VerifyTail(Disk disk, LogFolder folder, NoteVerifier verifier, CancellationToken cancellation)
+    {
+        var recovery = new LogRecovery(disk, folder, verifier, recompute: false);
+        using var log = recovery.Run(cancellation);
+        return new VerifiedTail(log.Tree.Size, log.Journal.First, recovery._firstRoot);
+    }
+
+    /// <summary>
+    /// Recomputes the full bundles of a log whose tail is known to fit, or the first of them. Looks only at files that are
+    /// never written again, so it may run while the log is appended to.
+    /// </summary>
+    /// <exception cref="StateCorruptException">A file is missing, damaged, or does not fit the root.</exception>
+    public static void VerifyPrefix(Disk disk, LogFolder folder, NoteVerifier verifier, VerifiedTail tail, long entriesMax, CancellationToken cancellation)
+    {
+        var end = Math.Min(tail.First, entriesMax / Tile.WidthMax * Tile.WidthMax);
+        var recovery = new LogRecovery(disk, folder, verifier, recompute: true)
+        {
+            _published = new Checkpoint(verifier.Name, end, tail.FirstRoot),
+        };
+        recovery.Recompute(end, cancellation);
+        if (end == tail.First && recovery._tree.Root != tail.FirstRoot)
+            throw new StateCorruptException(folder.Path, $"the root of its first {end} entries is not the one that its checkpoint signs");
     }
 
     private RecoveredLog Run(CancellationToken cancellation)
@@ -92,20 +119,22 @@ internal sealed class LogRecovery
         if (first > _published.Size)
             throw new StateCorruptException(_folder.Journal, $"it begins at entry {first}, behind the {_published.Size} that the checkpoint covers");
         if (_recompute)
-        {
-            _tree = new TreeFrontier(Completed);
-            for (var bundle = 0L; bundle < first / Tile.WidthMax; bundle++)
-            {
-                cancellation.ThrowIfCancellationRequested();
-                foreach (var leaf in ReadBundle(new Tile(Tile.EntriesLevel, bundle, Tile.WidthMax)))
-                    _tree.Append(TreeHash.OfLeaf(leaf.Span));
-            }
-        }
+            Recompute(first, cancellation);
         else
-        {
             _tree = TreeFrontier.FromTiles(first, tile => ReadPublished(tile)[..tile.Width], Completed);
-        }
+        _firstRoot = _tree.Root;
         CompareWithCheckpoint();
+    }
+
+    private void Recompute(long end, CancellationToken cancellation)
+    {
+        _tree = new TreeFrontier(Completed);
+        for (var bundle = 0L; bundle < end / Tile.WidthMax; bundle++)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            foreach (var leaf in ReadBundle(new Tile(Tile.EntriesLevel, bundle, Tile.WidthMax)))
+                _tree.Append(TreeHash.OfLeaf(leaf.Span));
+        }
     }
 
     private void Replay(JournalFrame frame, CancellationToken cancellation)
@@ -168,7 +197,7 @@ internal sealed class LogRecovery
         if (!tile.IsPartial && tile.Level == 0 && (entry - 1) < _published.Size)
         {
             var above = new Tile(1, tile.Index / Tile.WidthMax, Tile.WidthAt(1, tile.Index / Tile.WidthMax, _published.Size));
-            if (ReadTile(above)[(int)(tile.Index % Tile.WidthMax)] == RootOf(stored))
+            if (File.Exists(_folder.FileOf(above)) && ReadTile(above)[(int)(tile.Index % Tile.WidthMax)] == RootOf(stored))
                 throw new StateCorruptException(_folder.FileOf(new Tile(Tile.EntriesLevel, tile.Index, Tile.WidthMax)), $"entry {entry} is not the one that the tree was made of");
         }
         throw new StateCorruptException(_folder.FileOf(tile), $"its hash {at}, which covers entry {entry}, is not that of the entries");

@@ -1,7 +1,6 @@
 using Foundry.Ledger.Append;
 using Foundry.Ledger.Recovery;
 using Foundry.Proofs;
-using Microsoft.Extensions.Logging;
 
 namespace Foundry.Ledger.Storage;
 
@@ -16,6 +15,8 @@ internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILogger
     private readonly LinkedList<Slot> _byUse = [];
     private readonly DiskThreads _threads = new(options.DiskThreads);
     private readonly ILogger<Sequencer> _log = logs.CreateLogger<Sequencer>();
+
+    private bool _isDisposed;
 
     /// <summary>Logs open now.</summary>
     public int OpenCount
@@ -45,6 +46,9 @@ internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILogger
     {
         lock (_gate)
         {
+            if (_isDisposed)
+                return;
+            _isDisposed = true;
             foreach (var slot in _byUse)
                 slot.Close();
             _slots.Clear();
@@ -184,6 +188,9 @@ internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILogger
 
         /// <summary>The log as of the last commit.</summary>
         public LogState State => sequencer.State;
+
+        /// <inheritdoc cref="Sequencer.SearchableSize"/>
+        public long SearchableSize => sequencer.SearchableSize;
 
         /// <inheritdoc cref="Sequencer.AppendAsync"/>
         public ValueTask<AppendOutcome> AppendAsync(string writer, string payloadId, ReadOnlyMemory<byte> payload, CancellationToken cancellation) =>
