@@ -35,7 +35,7 @@ public sealed record VmRecord
     public string? ReservationId { get; init; }
     /// <summary>Members we do not know.</summary>
     [JsonExtensionData]
-    public Dictionary<string, JsonElement>? Others { get; init; }
+    public Dictionary<string, JsonElement>? Others { get; set; }
 }
 
 /// <summary>A port of a host that leads into a VM.</summary>
@@ -50,7 +50,7 @@ public sealed record HostPort
     public required string Protocol { get; init; }
     /// <summary>Members we do not know.</summary>
     [JsonExtensionData]
-    public Dictionary<string, JsonElement>? Others { get; init; }
+    public Dictionary<string, JsonElement>? Others { get; set; }
 }
 
 /// <summary>Body of <c>POST /v1/nodes/heartbeat</c>; the first one of a node enrols it (CONTRACT section 6).</summary>
@@ -82,7 +82,7 @@ public sealed record Heartbeat
     public required string TimestampUtc { get; init; }
     /// <summary>Members we do not know.</summary>
     [JsonExtensionData]
-    public Dictionary<string, JsonElement>? Others { get; init; }
+    public Dictionary<string, JsonElement>? Others { get; set; }
 }
 
 /// <summary>Answer to a heartbeat: what the node should be running, and when to report next.</summary>
@@ -109,7 +109,7 @@ public sealed record CreateVm
     public string? TenantId { get; init; }
     /// <summary>Members we do not know.</summary>
     [JsonExtensionData]
-    public Dictionary<string, JsonElement>? Others { get; init; }
+    public Dictionary<string, JsonElement>? Others { get; set; }
 
     /// <summary>The disk a VM of this RAM gets where none is asked for, GiB.</summary>
     /// <param name="ramMb">RAM, MiB.</param>

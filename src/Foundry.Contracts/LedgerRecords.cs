@@ -91,5 +91,5 @@ public sealed record PlatformEvent
     public string? RequestId { get; init; }
     /// <summary>Members of this type of event.</summary>
     [JsonExtensionData]
-    public Dictionary<string, JsonElement>? Others { get; init; }
+    public Dictionary<string, JsonElement>? Others { get; set; }
 }
