@@ -1,0 +1,41 @@
+using System.CommandLine;
+
+namespace Foundry.Cli;
+
+/// <summary>A command whose help ends in examples.</summary>
+internal sealed class Verb(string name, string description, params string[] examples) : Command(name, description)
+{
+    /// <summary>Lines to try, as typed in a shell.</summary>
+    public IReadOnlyList<string> Examples => examples;
+
+    /// <summary>Says what the command does once the gateway, the token and the form of output are known.</summary>
+    /// <param name="globals">The global options.</param>
+    /// <param name="body">The command; returns an <see cref="ExitCode"/>.</param>
+    /// <param name="sendsToken">False for the few calls that need no caller.</param>
+    public Verb Runs(GlobalOptions globals, Func<Session, CancellationToken, Task<int>> body, bool sendsToken = true)
+    {
+        SetAction(async (parse, cancellationToken) =>
+        {
+            var output = globals.OutputOf(parse);
+            if (!globals.TryOpen(parse, output, sendsToken, out var session, out var complaint))
+                return output.Misused(complaint.Value);
+            using (session)
+                return await body(session, cancellationToken);
+        });
+        return this;
+    }
+
+    /// <summary>Says what a command does that stays on this machine.</summary>
+    /// <param name="globals">The global options.</param>
+    /// <param name="body">The command; returns an <see cref="ExitCode"/>.</param>
+    public Verb RunsLocally(GlobalOptions globals, Func<ParseResult, Output, int> body)
+    {
+        SetAction(parse => body(parse, globals.OutputOf(parse)));
+        return this;
+    }
+}
+
+/// <summary>What is wrong with a command line, and what would be right.</summary>
+/// <param name="What">What is wrong.</param>
+/// <param name="Next">What to do.</param>
+internal readonly record struct Complaint(string What, string Next);
