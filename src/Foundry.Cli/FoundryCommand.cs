@@ -27,9 +27,16 @@ internal static partial class FoundryCommand
         var parse = Create(surroundings).Parse(args, new ParserConfiguration { EnablePosixBundling = false, ResponseFileTokenReplacer = null });
         if (parse.Action is ParseErrorAction || (parse.Action is null && parse.Errors.Count > 0))
         {
-            foreach (var error in parse.Errors)
-                await surroundings.Error.WriteLineAsync($"foundry: {Plain.Text(error.Message)}");
-            await surroundings.Error.WriteLineAsync($"  next        see {PathOf(parse)} --help");
+            var output = new Output(surroundings, asJson: false);
+            var command = parse.CommandResult.Command;
+            var isGroup = command.Subcommands.Count > 0;
+            if (isGroup)
+                output.Note(parse.UnmatchedTokens is [var unknown, ..] ? $"'{unknown}' is nothing that '{PathOf(parse)}' does" : $"'{PathOf(parse)}' does nothing by itself");
+            foreach (var error in isGroup ? [] : parse.Errors)
+                output.Note(error.Message);
+            output.Detail("next", isGroup
+                ? $"say which: {string.Join(", ", command.Subcommands.Select(sub => sub.Name))}; {PathOf(parse)} --help explains them"
+                : $"see {PathOf(parse)} --help");
             return ExitCode.Usage;
         }
 
@@ -55,20 +62,22 @@ internal static partial class FoundryCommand
     {
         var globals = new GlobalOptions(surroundings);
         // Not a RootCommand, which takes its name from whatever program it is run in.
-        var root = new Verb(Name, """
-            Foundry Gateway from a shell: tenants, capability tokens, keys, nodes, virtual machines, the ledger.
-
-            Everything goes through the gateway. The token that says who you are comes from the environment variable
-            PLATFORM_TOKEN, or from a file with --token-file; never from the command line, and it is never shown.
-
-            Exit codes: 0 done; 1 refused or failed; 2 the command line is wrong or incomplete, and nothing was sent.
-            """,
+        var root = new Verb(Name, "Foundry Gateway from a shell",
             "foundry --token-file data/admin.token status",
             "foundry tenant create acme-corp --display-name 'Acme Corporation' --max-vms 10 --storage-quota-gb 100 --api-rate-limit-rpm 600",
             "foundry keys new --out alice.key",
             "export PLATFORM_TOKEN=$(foundry token issue --tenant acme-corp --scope input --key-file alice.key --expires 24h)",
             "foundry vm list --output json | jq '.[].vm_id'")
         {
+            Details =
+            [
+                "Everything goes through the gateway. The token that says who you are comes from the environment variable "
+                    + $"{TokenSource.EnvironmentVariable}, or from a file with --token-file; never from the command line, and it is never shown.",
+                "Exit codes: 0 done; 1 refused or failed; 2 the command line is wrong or incomplete, and nothing was sent.",
+            ],
+        };
+        Command[] nouns =
+        [
             TenantCommands.Create(globals),
             TokenCommands.Create(globals),
             KeysCommands.Create(globals),
@@ -76,10 +85,12 @@ internal static partial class FoundryCommand
             VmCommands.Create(globals),
             LedgerCommands.Create(globals),
             StatusCommand.Create(globals),
-        };
+        ];
+        foreach (var noun in nouns)
+            root.Subcommands.Add(noun);
         globals.AddTo(root);
         root.Options.Add(new VersionOption { Action = new PrintVersion() });
-        root.Options.Add(new HelpOption { Action = new HelpWithExamples(new HelpAction { MaxWidth = surroundings.Width }) });
+        root.Options.Add(new HelpOption { Action = new FullHelp(surroundings.Width) });
         return root;
     }
 
@@ -104,23 +115,41 @@ internal static partial class FoundryCommand
         }
     }
 
-    private sealed class HelpWithExamples(HelpAction help) : SynchronousCommandLineAction
+    private sealed class FullHelp(int width) : SynchronousCommandLineAction
     {
+        private const string Indent = "  ";
+
+        private readonly HelpAction _usual = new() { MaxWidth = width };
+
         // Asking for help is never wrong, whatever else is missing on the line.
         public override bool ClearsParseErrors => true;
 
         public override int Invoke(ParseResult parseResult)
         {
-            help.Invoke(parseResult);
-            if (parseResult.CommandResult.Command is Verb { Examples.Count: > 0 } verb)
+            _usual.Invoke(parseResult);
+            if (parseResult.CommandResult.Command is not Verb verb)
+                return ExitCode.Done;
+            var output = parseResult.InvocationConfiguration.Output;
+            foreach (var paragraph in verb.Details)
             {
-                var output = parseResult.InvocationConfiguration.Output;
-                output.WriteLine("Examples:");
-                foreach (var example in verb.Examples)
-                    output.WriteLine($"  {example}");
+                foreach (var line in Wrap(paragraph, width - Indent.Length))
+                    output.WriteLine(Indent + line);
                 output.WriteLine();
             }
+            output.WriteLine("Examples:");
+            foreach (var example in verb.Examples)
+                output.WriteLine(Indent + example);
             return ExitCode.Done;
+        }
+
+        private static IEnumerable<string> Wrap(string text, int columns)
+        {
+            while (text.Length > columns && text.LastIndexOf(' ', columns) is > 0 and var at)
+            {
+                yield return text[..at];
+                text = text[(at + 1)..];
+            }
+            yield return text;
         }
     }
 }

@@ -24,12 +24,11 @@ internal sealed class GlobalOptions(Surroundings surroundings)
         Recursive = true,
     };
 
-    private readonly Option<string> _output = new Option<string>("--output", "-o")
+    private readonly Option<string?> _output = new("--output", "-o")
     {
         HelpName = "table|json",
         Description = "'json' passes the server's JSON on unchanged. Default: table",
         Recursive = true,
-        DefaultValueFactory = _ => "table",
     };
 
     private readonly Option<bool> _allowHttp = new("--allow-http")
@@ -43,7 +42,6 @@ internal sealed class GlobalOptions(Surroundings surroundings)
     public void AddTo(Command root)
     {
         _output.AcceptOnlyFromAmong("table", "json");
-        // A shown default would say it twice.
         root.Options.Add(_gateway);
         root.Options.Add(_tokenFile);
         root.Options.Add(_output);

@@ -17,12 +17,11 @@ internal static class KeysCommands
     private static Verb New(GlobalOptions globals)
     {
         var file = new Option<string>("--out") { HelpName = "FILE", Description = $"Where to; never overwrites. Default: {FileDefault}" };
-        var verb = new Verb("new", """
-            Make a key
-
-            The file holds the private key (the 32-byte seed, one line of base64url, mode 0600): keep it where it was made.
-            The public key goes to whoever issues the token.
-            """, "foundry keys new --out alice.key") { file };
+        var verb = new Verb("new", "Make a key", "foundry keys new --out alice.key")
+        {
+            Details = ["The file holds the private key (the 32-byte seed, one line of base64url, mode 0600): keep it where it was made. The public key goes to whoever issues the token."],
+        };
+        verb.Options.Add(file);
         return verb.RunsLocally(globals, (parse, output) =>
         {
             var path = parse.GetValue(file) ?? FileDefault;

@@ -26,14 +26,18 @@ internal static class LedgerCommands
         var limit = Take.Number("--limit", $"Entries at most, to {LimitMax:N0}", 1, LimitMax);
         var since = Take.Number("--since", "Only entries after this cursor", 0, long.MaxValue);
         var module = Take.Id("--module-id", "LOG", "The log. Default: the tenant of --filter tenant-id=…, else the caller's own");
-        var verb = new Verb("read", """
-            Read entries of a log
-
-            Filter keys may be written with '-' for '_'. A tenant reads its own log; the platform's administrator names one
-            with --filter tenant-id=ID or --module-id. The payloads themselves are in --output json.
-            """,
+        var verb = new Verb("read", "Read entries of a log",
             "foundry ledger read --filter tenant-id=acme-corp --event-type TENANT_CREATED --limit 1",
-            "foundry ledger read --module-id foundry.platform --since 120 --output json") { filters, type, limit, since, module };
+            "foundry ledger read --module-id foundry.platform --since 120 --output json")
+        {
+            Details =
+            [
+                "Filter keys may be written with '-' for '_'. A tenant reads its own log; the platform's administrator names one with "
+                    + "--filter tenant-id=ID or --module-id. The payloads themselves are in --output json.",
+            ],
+        };
+        foreach (var option in new Option[] { filters, type, limit, since, module })
+            verb.Options.Add(option);
         return verb.Runs(globals, async (session, cancellationToken) =>
         {
             var parse = session.Parse;

@@ -26,18 +26,15 @@ internal static class Take
     }
 
     /// <summary>A length of time within bounds: seconds, or a number with s, m, h or d.</summary>
-    public static Option<TimeSpan> Duration(string name, string description, TimeSpan usual, TimeSpan from, TimeSpan to)
+    public static Option<TimeSpan?> Duration(string name, string description, TimeSpan from, TimeSpan to)
     {
-        var option = new Option<TimeSpan>(name) { HelpName = "DURATION", Description = description, DefaultValueFactory = _ => usual };
+        var option = new Option<TimeSpan?>(name) { HelpName = "DURATION", Description = description };
         option.CustomParser = result =>
         {
-            // Without a token this is the default's turn.
-            if (result.Tokens.Count == 0)
-                return usual;
             if (TryParseDuration(result.Tokens[0].Value, out var duration) && duration >= from && duration <= to)
                 return duration;
             result.AddError($"{name}: '{result.Tokens[0].Value}' is not a length of time from {Shown(from)} to {Shown(to)}: say 3600, 90m, 24h or 30d");
-            return default;
+            return null;
         };
         return option;
     }

@@ -28,18 +28,17 @@ internal static class TokenCommands
         var publicKey = Take.PublicKey("--pubkey", "The recipient's Ed25519 public key: base64, base64url or hex");
         var keyFile = new Option<string?>("--key-file") { HelpName = "FILE", Description = "Take the public key from the recipient's key file instead" };
         var tenant = Take.Tenant("The tenant the token is for; a tenant-admin's own is the default");
-        var expires = Take.Duration("--expires", "How long it is good for: seconds, or 90m, 24h, 30d", ExpiresDefault, ExpiresMin, ExpiresMax);
+        var expires = Take.Duration("--expires", "How long it is good for: seconds, or 90m, 24h, 30d. Default: 24h", ExpiresMin, ExpiresMax);
         var userId = new Option<string?>("--user-id") { HelpName = "USER", Description = "The person the token is for; becomes its sub" };
         var file = new Option<string?>("--out") { HelpName = "FILE", Description = "Write the token to this new file (mode 0600) and not to standard output" };
-        var verb = new Verb("issue", """
-            Issue a token
-
-            Standard output gets the token and nothing else; what it is good for is told on standard error. The token is
-            shown this once and kept nowhere.
-            """,
+        var verb = new Verb("issue", "Issue a token",
             "TOKEN=$(foundry token issue --tenant acme-corp --scope service:tenant-admin --pubkey \"$PUBKEY\" --expires 24h)",
             "foundry token issue --tenant acme-corp --scope service:fleet-node --key-file node.key --expires 30d --out node.token")
-        { scope, publicKey, keyFile, tenant, expires, userId, file };
+        {
+            Details = ["Standard output gets the token and nothing else; what it is good for is told on standard error. The token is shown this once and kept nowhere."],
+        };
+        foreach (var option in new Option[] { scope, publicKey, keyFile, tenant, expires, userId, file })
+            verb.Options.Add(option);
         verb.Validators.Add(result =>
         {
             if (result.GetResult(publicKey) is null == result.GetResult(keyFile) is null)
@@ -61,7 +60,7 @@ internal static class TokenCommands
             using (reserved)
             {
                 var answer = await session.Gateway.IssueTokenAsync(new TokenRequest(
-                    key, parse.GetValue(scope), (long)parse.GetValue(expires).TotalSeconds, parse.GetValue(tenant), parse.GetValue(userId)), cancellationToken);
+                    key, parse.GetValue(scope), (long)(parse.GetValue(expires) ?? ExpiresDefault).TotalSeconds, parse.GetValue(tenant), parse.GetValue(userId)), cancellationToken);
                 if (!answer.IsAccepted || output.AsJson)
                     return output.Finish(answer, static _ => { });
                 return Deliver(answer, output, reserved);
@@ -115,14 +114,16 @@ internal static class TokenCommands
 
     private static Verb Verify(GlobalOptions globals)
     {
-        var verb = new Verb("verify", $"""
-            Ask whether a token would be accepted
-
-            The token comes from --token-file, else from standard input where something is piped in, else from
-            {TokenSource.EnvironmentVariable}. Exit code 0: it would; 1: it would not, and why.
-            """,
+        var verb = new Verb("verify", "Ask whether a token would be accepted",
             "foundry token verify < alice.token",
-            "foundry token verify --token-file alice.token --output json");
+            "foundry token verify --token-file alice.token --output json")
+        {
+            Details =
+            [
+                $"The token comes from --token-file, else from standard input where something is piped in, else from {TokenSource.EnvironmentVariable}. "
+                    + "Exit code 0: it would be accepted; 1: it would not, and why.",
+            ],
+        };
         return verb.Runs(globals, sendsToken: false, body: async (session, cancellationToken) =>
         {
             var file = globals.TokenFileOf(session.Parse);

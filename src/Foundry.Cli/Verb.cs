@@ -2,9 +2,15 @@ using System.CommandLine;
 
 namespace Foundry.Cli;
 
-/// <summary>A command whose help ends in examples.</summary>
-internal sealed class Verb(string name, string description, params string[] examples) : Command(name, description)
+/// <summary>A command whose help ends in what else there is to know, and examples.</summary>
+/// <param name="name">As it is typed.</param>
+/// <param name="summary">What it does, in a line: lists of commands show it too.</param>
+/// <param name="examples">Lines to try, as typed in a shell.</param>
+internal sealed class Verb(string name, string summary, params string[] examples) : Command(name, summary)
 {
+    /// <summary>What else there is to know: paragraphs.</summary>
+    public IReadOnlyList<string> Details { get; init; } = [];
+
     /// <summary>Lines to try, as typed in a shell.</summary>
     public IReadOnlyList<string> Examples => examples;
 

@@ -30,6 +30,10 @@ internal sealed class CommandLine : IDisposable
         return path;
     }
 
+    /// <summary>A file's mode; on systems without modes the one that is hoped for.</summary>
+    public static UnixFileMode ModeOf(string path) =>
+        OperatingSystem.IsWindows() ? UnixFileMode.UserRead | UnixFileMode.UserWrite : System.IO.File.GetUnixFileMode(path);
+
     public Task<Ran> RunAsync(StandInGateway gateway, params string[] args) => RunAsync([.. args, "--gateway", gateway.Address]);
 
     public Task<Ran> RunAsync(params string[] args) => RunAsync(new StringWriter(), TestContext.Current.CancellationToken, args);
