@@ -1,7 +1,6 @@
 using System.Net.Http.Headers;
 using System.Text;
 using Foundry.Contracts;
-using Foundry.ServiceDefaults.Trust;
 using Foundry.Tokens;
 using Microsoft.Extensions.DependencyInjection;
 
@@ -99,17 +98,4 @@ public sealed class GatewayCaller : IDisposable
         Client.Dispose();
         _services.Dispose();
     }
-}
-
-/// <summary>A trust source that knows what the test told it.</summary>
-public sealed class FixedTrust(params TrustedKey[] keys) : ITrustSource
-{
-    /// <inheritdoc/>
-    public TrustSet? Current { get; } = new(1, 1, 0, "http://127.0.0.1:9221", keys);
-
-    /// <inheritdoc/>
-    public Task RefreshAsync(CancellationToken cancellationToken) => Task.CompletedTask;
-
-    /// <summary>The entry of a key in the set.</summary>
-    public static TrustedKey Entry(SigningKey key, string kind, string name) => new(key.Kid, kind, name, key.Public.X);
 }
