@@ -4,6 +4,7 @@ using Microsoft.AspNetCore.Http;
 namespace Foundry.ServiceDefaults.Trust;
 
 /// <summary>What a backend may believe about a call: which part sent it and, from a gateway, for whom.</summary>
+/// <param name="Kind">What the sender's key is believed for: <see cref="TrustedKey.Gateway"/> or <see cref="TrustedKey.Service"/>.</param>
 /// <param name="Sender">The sending part's name.</param>
 /// <param name="IsOwn">Whether the sender speaks for itself; otherwise for the caller below (nobody on anonymous routes).</param>
 /// <param name="TenantId">The caller's tenant; null for platform tokens.</param>
@@ -12,10 +13,10 @@ namespace Foundry.ServiceDefaults.Trust;
 /// <param name="SubjectPubkey">The caller's key.</param>
 /// <param name="TokenId">The token used.</param>
 /// <param name="TokenExp">When that token ends, Unix seconds.</param>
-public sealed record Asserted(string Sender, bool IsOwn, string? TenantId, Scope? Scope, string? Subject, string? SubjectPubkey, string? TokenId, long? TokenExp)
+public sealed record Asserted(string Kind, string Sender, bool IsOwn, string? TenantId, Scope? Scope, string? Subject, string? SubjectPubkey, string? TokenId, long? TokenExp)
 {
-    /// <summary>What the sender's key is believed for: <see cref="TrustedKey.Gateway"/> or <see cref="TrustedKey.Service"/>.</summary>
-    public string? SenderKind { get; init; }
+    /// <summary>What the ledger calls the sender: all gateways are one writer, so that any of them may settle what another began.</summary>
+    public string Part => Kind == TrustedKey.Gateway ? "gateway" : Sender;
 
     /// <summary>Whether the caller is a platform administrator.</summary>
     public bool IsPlatformAdmin => !IsOwn && Scope == Tokens.Scope.PlatformAdmin;

@@ -63,7 +63,7 @@ public sealed class AssertionGate
                 return RoundTheGateway;
             scope = parsed;
         }
-        context.Features.Set(new Asserted(signer.Name, own, assertion.TenantId, scope, assertion.Sub, assertion.SubjectPubkey, assertion.TokenId, assertion.TokenExp) { SenderKind = signer.Kind });
+        context.Features.Set(new Asserted(signer.Kind, signer.Name, own, assertion.TenantId, scope, assertion.Sub, assertion.SubjectPubkey, assertion.TokenId, assertion.TokenExp));
         return null;
     }
 
