@@ -88,5 +88,5 @@ internal static class ChangesApi
         }
     }
 
-    private static bool IsGateway(HttpContext context) => Asserted.Of(context) is { IsOwn: true, SenderKind: TrustedKey.Gateway };
+    private static bool IsGateway(HttpContext context) => Asserted.Of(context) is { IsOwn: true, Kind: TrustedKey.Gateway };
 }
