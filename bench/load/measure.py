@@ -355,6 +355,7 @@ def main():
         file.write_text(text)
         print(f"saved as {file.relative_to(ROOT)}", file=sys.stderr)
 
-# SIGTERM ends it like Ctrl-C does: through the finally above.
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-main()
+if __name__ == "__main__":
+    # SIGTERM ends it like Ctrl-C does: through the finally above.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    main()
