@@ -264,10 +264,10 @@ def machine_lines():
     return [f"- Machine: {CORES} cores of {model}, {memory:.0f} GB; proxy, backend, Redis and load share them.",
             f"- Commit: {commit}; .NET SDK {version('dotnet', '--version').stdout.strip()}; {version('nginx', '-v').stderr.strip()}; {version('redis-server', '--version').stdout.split(' sha')[0]}."]
 
-def report(options, peers, list_mb, start_figures, load_before):
+def report(options, machine, peers, list_mb, start_figures, load_before):
     everything = [r for peer in peers for r in peer.rounds + peer.lists]
     bare = peers[0]
-    lines = [f"# Measured {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC", "", *machine_lines(),
+    lines = [f"# Measured {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC", "", *machine,
              f"- Command: `bench/run{''.join(' ' + word for word in sys.argv[1:])}`.",
              f"- Noise: other processes used {median(everything, 'others') * 100:.0f} % of the machine in the median round and {max(r['others'] for r in everything) * 100:.0f} % in the worst; load average {load_before:.1f} at the start.",
              f"- Errors: none, in {sum(r['requests'] for r in everything):,} requests.", "",
@@ -306,7 +306,7 @@ def main():
     parser.add_argument("--no-save", action="store_true", help="prints the table only")
     options = parser.parse_args()
 
-    load_before = os.getloadavg()[0]
+    machine, load_before = machine_lines(), os.getloadavg()[0]
     folder = pathlib.Path(tempfile.mkdtemp(prefix="foundry-bench-"))
     try:
         backend, backend_port = start_backend(folder)
@@ -343,7 +343,7 @@ def main():
         for process in reversed(list(started)):
             stop(process)
         figures = standalone(folder, config, options.starts, options.idle) if options.starts else None
-        text = report(options, peers, list_mb, figures, load_before)
+        text = report(options, machine, peers, list_mb, figures, load_before)
     finally:
         for process in reversed(list(started)):
             stop(process)
