@@ -46,7 +46,10 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
         (_identity, _options, _folder, _issuance, _time, _readiness, _log) = (identity, options, folder, issuance, time, readiness, log);
         if (folder.Read(FileName) is { } text)
             _current = TryRead(text) ?? throw new StateCorruptException(folder.File(FileName), $"this is not a trust set signed by the pinned root {options.RootThumbprint}");
-        readiness.Report("trust", _current is not null && Knows(_current), "waiting for issuance");
+        var knows = _current is not null && Knows(_current);
+        readiness.Report("trust", knows, knows ? null : "waiting for issuance");
+        if (knows)
+            _joined.SetResult();
     }
 
     /// <inheritdoc/>
@@ -64,6 +67,11 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
             if (_refreshedAt != long.MinValue && _time.GetElapsedTime(_refreshedAt) < RefreshIntervalMin)
                 return;
             await FetchAsync(cancellationToken);
+        }
+        catch (Exception fault) when (IsAway(fault, cancellationToken))
+        {
+            // Whoever asks goes on with what is known: an unknown key stays unknown, and is no fault of ours.
+            LogAway(fault);
         }
         finally
         {
@@ -102,9 +110,9 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
                 if (!_joined.Task.IsCompleted)
                     wait = JoinRetryInterval;
             }
-            catch (Exception fault) when (fault is HttpRequestException or JsonException || (fault is OperationCanceledException && !stoppingToken.IsCancellationRequested))
+            catch (Exception fault) when (IsAway(fault, stoppingToken))
             {
-                _log.LogWarning("Issuance cannot be asked whom to trust: {Reason}", fault.Message);
+                LogAway(fault);
                 wait = _joined.Task.IsCompleted ? RefreshIntervalMin : JoinRetryInterval;
             }
             await Task.Delay(wait, _time, stoppingToken);
@@ -126,8 +134,9 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
 
     private async Task FetchAsync(CancellationToken cancellationToken)
     {
-        var answer = await _issuance.GetFromJsonAsync("/internal/v1/trust", WireJson.Default.TrustAnswer, cancellationToken);
+        // Before the attempt: one that fails counts too, or unknown keys would make a request each while issuance is away.
         _refreshedAt = _time.GetTimestamp();
+        var answer = await _issuance.GetFromJsonAsync("/internal/v1/trust", WireJson.Default.TrustAnswer, cancellationToken);
         if (answer is null || !Offer(answer))
             _log.LogError("Issuance's trust set was not accepted: it is older than the one in force, or not signed by the pinned root {Root}", _options.RootThumbprint);
     }
@@ -143,6 +152,11 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
         else
             _log.LogError("Issuance refused to let {Name} join: {Status}", _identity.Name, (int)answer.StatusCode);
     }
+
+    private static bool IsAway(Exception fault, CancellationToken cancellationToken) =>
+        fault is HttpRequestException or JsonException || (fault is OperationCanceledException && !cancellationToken.IsCancellationRequested);
+
+    private void LogAway(Exception fault) => _log.LogWarning("Issuance cannot be asked whom to trust: {Reason}", fault.Message);
 
     private bool Knows(TrustSet set) => set.Keys.Any(key => key.Kid == _identity.Key.Kid && key.Kind == _identity.Kind);
 
