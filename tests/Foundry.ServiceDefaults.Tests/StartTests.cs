@@ -125,9 +125,9 @@ public sealed class Settings : IDisposable
     [Fact]
     public void Say_where_a_part_keeps_its_state()
     {
-        static IConfiguration Of(params KeyValuePair<string, string?>[] settings) => new ConfigurationBuilder().AddInMemoryCollection(settings).Build();
-        Assert.Equal(_temp.File("fleet"), ServiceHost.DataFolder(Of(new("DATA", _temp.Path)), "Fleet").Path);
-        Assert.Equal(_temp.File("own"), ServiceHost.DataFolder(Of(new("DATA", _temp.Path), new("Fleet:Data", _temp.File("own"))), "Fleet").Path);
+        static IConfiguration Of(Dictionary<string, string?> settings) => new ConfigurationBuilder().AddInMemoryCollection(settings).Build();
+        Assert.Equal(_temp.File("fleet"), ServiceHost.DataFolder(Of(new() { ["DATA"] = _temp.Path }), "Fleet").Path);
+        Assert.Equal(_temp.File("own"), ServiceHost.DataFolder(Of(new() { ["DATA"] = _temp.Path, ["Fleet:Data"] = _temp.File("own") }), "Fleet").Path);
     }
 
     public void Dispose()
