@@ -47,7 +47,10 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
         (_identity, _options, _folder, _issuance, _time, _readiness, _log) = (identity, options, folder, issuance, time, readiness, log);
         if (folder.Read(FileName) is { } text)
             _current = TryRead(text) ?? throw new StateCorruptException(folder.File(FileName), $"this is not a trust set signed by the pinned root {options.RootThumbprint}");
-        readiness.Report("trust", _current is not null && Knows(_current), "waiting for issuance");
+        var knows = _current is not null && Knows(_current);
+        readiness.Report("trust", knows, knows ? null : "waiting for issuance");
+        if (knows)
+            _joined.SetResult();
     }
 
     /// <inheritdoc/>
@@ -70,9 +73,10 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
             limit.CancelAfter(RefreshTimeout);
             await FetchAsync(null, limit.Token);
         }
-        catch (Exception fault) when (fault is HttpRequestException or JsonException || (fault is OperationCanceledException && !cancellationToken.IsCancellationRequested))
+        catch (Exception fault) when (IsAway(fault, cancellationToken))
         {
-            _log.LogWarning("Issuance cannot be asked whom to trust: {Reason}", fault.Message);
+            // Whoever asks goes on with what is known: an unknown key stays unknown, and is no fault of ours.
+            LogAway(fault);
         }
         finally
         {
@@ -114,9 +118,9 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
                 if (_joined.Task.IsCompleted)
                     wait = RefreshIntervalMin; // It had no place for those who wait.
             }
-            catch (Exception fault) when (fault is HttpRequestException or JsonException || (fault is OperationCanceledException && !stoppingToken.IsCancellationRequested))
+            catch (Exception fault) when (IsAway(fault, stoppingToken))
             {
-                _log.LogWarning("Issuance cannot be asked whom to trust: {Reason}", fault.Message);
+                LogAway(fault);
             }
             await Task.Delay(wait, _time, stoppingToken);
         }
@@ -142,6 +146,11 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
         else
             _log.LogError("Issuance refused to let {Name} join: {Status}", _identity.Name, (int)answer.StatusCode);
     }
+
+    private static bool IsAway(Exception fault, CancellationToken cancellationToken) =>
+        fault is HttpRequestException or JsonException || (fault is OperationCanceledException && !cancellationToken.IsCancellationRequested);
+
+    private void LogAway(Exception fault) => _log.LogWarning("Issuance cannot be asked whom to trust: {Reason}", fault.Message);
 
     private bool Knows(TrustSet set) => set.Keys.Any(key => key.Kid == _identity.Key.Kid && key.Kind == _identity.Kind);
 
