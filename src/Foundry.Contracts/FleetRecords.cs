@@ -7,7 +7,7 @@ namespace Foundry.Contracts;
 /// A VM, on the fleet's wire (CONTRACT section 6). Timestamps stay the text they came as, so that nanoseconds survive a
 /// round trip byte for byte; members we do not know pass through.
 /// </summary>
-public sealed record VmRecord
+public sealed record VmRecord : IJsonOnDeserialized
 {
     /// <summary>Random; belongs for ever to the tenant and node the fleet gave it.</summary>
     public required string VmId { get; init; }
@@ -26,7 +26,7 @@ public sealed record VmRecord
     [JsonIgnore(Condition = JsonIgnoreCondition.Never)]
     public string? TenantId { get; init; }
     /// <summary>Ports of the host that lead into it.</summary>
-    public IReadOnlyList<HostPort> HostPorts { get; init; } = [];
+    public IReadOnlyList<HostPort> HostPorts { get => field ?? []; init; }
     /// <summary>Disk, GiB; ours, absent from other fleets.</summary>
     public long? DiskGb { get; init; }
     /// <summary>The node it is on; ours, absent from other fleets.</summary>
@@ -35,7 +35,9 @@ public sealed record VmRecord
     public string? ReservationId { get; init; }
     /// <summary>Members we do not know.</summary>
     [JsonExtensionData]
-    public Dictionary<string, JsonElement>? Others { get; init; }
+    public Dictionary<string, JsonElement>? Others { get; set; }
+
+    void IJsonOnDeserialized.OnDeserialized() => MemberNames.RefuseVariants(Others, WireJson.Default.VmRecord);
 }
 
 /// <summary>A port of a host that leads into a VM.</summary>
@@ -50,11 +52,11 @@ public sealed record HostPort
     public required string Protocol { get; init; }
     /// <summary>Members we do not know.</summary>
     [JsonExtensionData]
-    public Dictionary<string, JsonElement>? Others { get; init; }
+    public Dictionary<string, JsonElement>? Others { get; set; }
 }
 
 /// <summary>Body of <c>POST /v1/nodes/heartbeat</c>; the first one of a node enrols it (CONTRACT section 6).</summary>
-public sealed record Heartbeat
+public sealed record Heartbeat : IJsonOnDeserialized
 {
     /// <summary>The node's own name; belongs to one subject key in its tenant.</summary>
     public required string NodeId { get; init; }
@@ -82,7 +84,9 @@ public sealed record Heartbeat
     public required string TimestampUtc { get; init; }
     /// <summary>Members we do not know.</summary>
     [JsonExtensionData]
-    public Dictionary<string, JsonElement>? Others { get; init; }
+    public Dictionary<string, JsonElement>? Others { get; set; }
+
+    void IJsonOnDeserialized.OnDeserialized() => MemberNames.RefuseVariants(Others, WireJson.Default.Heartbeat);
 }
 
 /// <summary>Answer to a heartbeat: what the node should be running, and when to report next.</summary>
@@ -91,7 +95,7 @@ public sealed record Heartbeat
 public sealed record HeartbeatAnswer(IReadOnlyList<VmRecord> AssignedVms, double NextHeartbeatS);
 
 /// <summary>Body of <c>POST /v1/vms</c>.</summary>
-public sealed record CreateVm
+public sealed record CreateVm : IJsonOnDeserialized
 {
     /// <summary>What kind of VM.</summary>
     public string? VmType { get; init; }
@@ -109,7 +113,9 @@ public sealed record CreateVm
     public string? TenantId { get; init; }
     /// <summary>Members we do not know.</summary>
     [JsonExtensionData]
-    public Dictionary<string, JsonElement>? Others { get; init; }
+    public Dictionary<string, JsonElement>? Others { get; set; }
+
+    void IJsonOnDeserialized.OnDeserialized() => MemberNames.RefuseVariants(Others, WireJson.Default.CreateVm);
 
     /// <summary>The disk a VM of this RAM gets where none is asked for, GiB.</summary>
     /// <param name="ramMb">RAM, MiB.</param>

@@ -6,6 +6,7 @@ namespace Foundry.Contracts;
 /// <summary>Body of <c>POST /v1/append</c> (CONTRACT section 7).</summary>
 /// <param name="PayloadId">Names the payload among its writer's; a repeat with the same bytes gets the same cursor.</param>
 /// <param name="Payload">A JSON object.</param>
+[JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
 public sealed record AppendRequest(string? PayloadId, JsonElement Payload);
 
 /// <summary>Answer of <c>POST /v1/append</c>: the entry is durable.</summary>

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using System.Text.Json.Serialization.Metadata;
 
 namespace Foundry.Contracts;
 
@@ -23,6 +24,8 @@ namespace Foundry.Contracts;
 [JsonSerializable(typeof(Page<TokenMetadata>))]
 [JsonSerializable(typeof(VerifyRequest))]
 [JsonSerializable(typeof(VerifiedToken))]
+[JsonSerializable(typeof(RotateRequest))]
+[JsonSerializable(typeof(SigningKeyList))]
 [JsonSerializable(typeof(VmRecord))]
 [JsonSerializable(typeof(IReadOnlyList<VmRecord>))]
 [JsonSerializable(typeof(Heartbeat))]
@@ -45,3 +48,17 @@ namespace Foundry.Contracts;
 [JsonSerializable(typeof(Problem))]
 [JsonSerializable(typeof(JsonElement))]
 public sealed partial class WireJson : JsonSerializerContext;
+
+/// <summary>Guards the records that pass on members they do not know: one of ours in another case is not such a member.</summary>
+internal static class MemberNames
+{
+    public static void RefuseVariants(Dictionary<string, JsonElement>? others, JsonTypeInfo type)
+    {
+        if (others is null)
+            return;
+        foreach (var name in others.Keys)
+            foreach (var member in type.Properties)
+                if (!member.IsExtensionData && string.Equals(name, member.Name, StringComparison.OrdinalIgnoreCase))
+                    throw new JsonException($"'{member.Name}' is spelt in another case.");
+    }
+}

@@ -16,11 +16,13 @@ public sealed class Database : IAsyncDisposable
     private readonly Func<DbConnection> _connect;
     private readonly NpgsqlDataSource? _postgres;
     private readonly SemaphoreSlim? _writer;
+    private readonly string _schema;
 
-    private Database(Func<DbConnection> connect, NpgsqlDataSource? postgres, string where)
+    private Database(Func<DbConnection> connect, NpgsqlDataSource? postgres, string where, string schema = "")
     {
         _connect = connect;
         _postgres = postgres;
+        _schema = schema;
         Where = where;
         // SQLite has one writer; waiting for it here is fair and, unlike its busy handler, asynchronous.
         _writer = postgres is null ? new SemaphoreSlim(1, 1) : null;
@@ -42,7 +44,7 @@ public sealed class Database : IAsyncDisposable
     {
         ArgumentNullException.ThrowIfNull(folder);
         ArgumentNullException.ThrowIfNull(migrations);
-        var database = connectionString is { Length: > 0 } ? Postgres(connectionString) : Sqlite(folder.File(fileName));
+        var database = connectionString is { Length: > 0 } ? Postgres(connectionString, Path.GetFileNameWithoutExtension(fileName)) : Sqlite(folder.File(fileName));
         try
         {
             await database.MigrateAsync(migrations);
@@ -69,6 +71,21 @@ public sealed class Database : IAsyncDisposable
         if (!IsPostgres)
             await connection.ExecuteAsync("PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA busy_timeout=5000;");
         return connection;
+    }
+
+    /// <summary>Reads several things as they were at one moment, without holding up any writer.</summary>
+    /// <typeparam name="T">What is read.</typeparam>
+    /// <param name="read">The reads, all in this transaction.</param>
+    /// <param name="cancellationToken">Ends the wait for a connection.</param>
+    public async Task<T> ReadAsync<T>(Func<DbTransaction, Task<T>> read, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(read);
+        await using var connection = await OpenConnectionAsync(cancellationToken);
+        // SQLite: deferred, so that it takes a snapshot and never the writer's lock. PostgreSQL: the level that has snapshots.
+        await using DbTransaction transaction = connection is SqliteConnection sqlite
+            ? sqlite.BeginTransaction(deferred: true)
+            : await connection.BeginTransactionAsync(IsolationLevel.RepeatableRead, cancellationToken);
+        return await read(transaction);
     }
 
     /// <summary>Runs a change in one transaction; when the returned task ends well, the change is durable.</summary>
@@ -118,23 +135,32 @@ public sealed class Database : IAsyncDisposable
 
     private static Database Sqlite(string file)
     {
+        // What SQLite does not mind: it takes an empty file for a new database, and reads a cut-off page as if zeros followed.
+        // Where a write-ahead log lies beside it, the page may be in there (a power cut while it was being copied).
+        const int pageBytesMin = 512;
+        if (File.Exists(file) && new FileInfo(file).Length is var length && (length == 0 || (length % pageBytesMin != 0 && !File.Exists(file + "-wal"))))
+            throw new StateCorruptException(file, length == 0 ? "this database is empty" : "this database is cut off");
         var connectionString = new SqliteConnectionStringBuilder { DataSource = file, ForeignKeys = true, Pooling = true }.ToString();
         return new Database(() => new SqliteConnection(connectionString), null, file);
     }
 
-    private static Database Postgres(string connectionString)
+    private static Database Postgres(string connectionString, string schema)
     {
+        NpgsqlConnectionStringBuilder parsed;
         NpgsqlDataSource source;
         try
         {
-            source = NpgsqlDataSource.Create(connectionString);
+            parsed = new NpgsqlConnectionStringBuilder(connectionString);
+            // Each part has a schema of its own, so that several may be given one database.
+            if (string.IsNullOrEmpty(parsed.SearchPath))
+                parsed.SearchPath = schema;
+            source = NpgsqlDataSource.Create(parsed);
         }
         catch (ArgumentException fault)
         {
             throw new StartupException("The database's connection string is not one that PostgreSQL's driver reads: Host=…;Database=…;Username=…;Password=….", fault);
         }
-        var parsed = new NpgsqlConnectionStringBuilder(connectionString);
-        return new Database(source.CreateConnection, source, $"{parsed.Host}/{parsed.Database}");
+        return new Database(source.CreateConnection, source, $"{parsed.Host}/{parsed.Database}/{parsed.SearchPath}", parsed.SearchPath);
     }
 
     private async Task MigrateAsync(IReadOnlyList<string> migrations)
@@ -154,7 +180,12 @@ public sealed class Database : IAsyncDisposable
         {
             var connection = transaction.Connection!;
             if (IsPostgres)
+            {
                 await connection.ExecuteAsync("SELECT pg_advisory_xact_lock(7302291)", transaction: transaction);
+                // Asked first, because IF NOT EXISTS wants the right to create schemas even where there is nothing to create.
+                if (await connection.ExecuteScalarAsync<bool>("SELECT to_regnamespace(quote_ident(@schema)) IS NULL", new { schema = _schema }, transaction))
+                    await connection.ExecuteAsync($"CREATE SCHEMA \"{_schema.Replace("\"", "\"\"", StringComparison.Ordinal)}\"", transaction: transaction);
+            }
             await connection.ExecuteAsync("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL PRIMARY KEY)", transaction: transaction);
             var version = await connection.ExecuteScalarAsync<int?>("SELECT MAX(version) FROM schema_version", transaction: transaction) ?? 0;
             if (version > migrations.Count)

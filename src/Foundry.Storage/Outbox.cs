@@ -86,11 +86,13 @@ public sealed class Outbox
         }
     }
 
-    internal async Task<IReadOnlyList<OutboxRow>> OldestAsync(int atMost, CancellationToken cancellationToken)
+    internal async Task<IReadOnlyList<OutboxRow>> OldestAsync(int atMost, IReadOnlyCollection<string> exceptLogs, CancellationToken cancellationToken)
     {
         await using var connection = await Database.OpenConnectionAsync(cancellationToken);
         var rows = (await connection.QueryAsync<OutboxRow>(new CommandDefinition(
-            "SELECT id, module_id AS ModuleId, payload_id AS PayloadId, payload FROM outbox ORDER BY id LIMIT @atMost", new { atMost }, cancellationToken: cancellationToken))).AsList();
+            "SELECT id, module_id AS ModuleId, payload_id AS PayloadId, payload FROM outbox "
+            + (exceptLogs.Count == 0 ? "" : Database.IsPostgres ? "WHERE module_id <> ALL(@exceptLogs) " : "WHERE module_id NOT IN @exceptLogs ")
+            + "ORDER BY id LIMIT @atMost", new { atMost, exceptLogs = exceptLogs.ToArray() }, cancellationToken: cancellationToken))).AsList();
         Interlocked.Exchange(ref _waiting, await connection.ExecuteScalarAsync<long>(new CommandDefinition("SELECT COUNT(*) FROM outbox", cancellationToken: cancellationToken)));
         return rows;
     }

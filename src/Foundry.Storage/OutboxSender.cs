@@ -19,6 +19,7 @@ public sealed class OutboxSender : BackgroundService
     public const string LedgerClient = "ledger";
     private const int BatchRows = 256;
     private static readonly TimeSpan LookAgain = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan RetryMin = TimeSpan.FromMilliseconds(50);
     private static readonly TimeSpan RetryMax = TimeSpan.FromSeconds(5);
 
     private readonly Outbox _outbox;
@@ -39,40 +40,70 @@ public sealed class OutboxSender : BackgroundService
     /// <inheritdoc/>
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
-        var retry = TimeSpan.FromMilliseconds(50);
+        var retry = RetryMin;
+        // Logs that refused an event a moment ago: what is theirs waits, what is others' does not.
+        var refusing = new HashSet<string>(StringComparer.Ordinal);
+        var refusedAt = 0L;
         while (!stoppingToken.IsCancellationRequested)
         {
             try
             {
-                var rows = await _outbox.OldestAsync(BatchRows, stoppingToken);
-                if (rows.Count == 0)
+                if (refusing.Count > 0 && _time.GetElapsedTime(refusedAt) >= retry)
                 {
-                    _readiness.Report("outbox", met: true, required: false);
-                    await _outbox.WaitAsync(LookAgain, _time, stoppingToken);
-                    continue;
+                    refusing.Clear();
+                    retry = Longer(retry);
                 }
-                await SendAsync(rows, stoppingToken);
-                _readiness.Report("outbox", met: true, required: false);
-                retry = TimeSpan.FromMilliseconds(50);
+                var rows = await _outbox.OldestAsync(BatchRows, refusing, stoppingToken);
+                if (rows.Count > 0)
+                {
+                    if (refusing.Count == 0)
+                        refusedAt = _time.GetTimestamp();
+                    await SendAsync(rows, refusing, stoppingToken);
+                }
+                if (refusing.Count == 0)
+                {
+                    retry = RetryMin;
+                    _readiness.Report("outbox", met: true, required: false);
+                }
+                if (rows.Count > 0)
+                    continue;
+                var left = refusing.Count == 0 ? LookAgain : retry - _time.GetElapsedTime(refusedAt);
+                if (left > TimeSpan.Zero)
+                    await _outbox.WaitAsync(left, _time, stoppingToken);
             }
             catch (Exception fault) when (fault is HttpRequestException || (fault is OperationCanceledException && !stoppingToken.IsCancellationRequested))
             {
-                _readiness.Report("outbox", met: false, $"the ledger does not take events; {_outbox.Waiting} wait", required: false);
-                _log.LogWarning("The ledger does not take events ({Reason}); {Waiting} wait", fault.Message, _outbox.Waiting);
+                ReportUntaken(fault.Message);
                 await Task.Delay(retry, _time, stoppingToken);
-                retry = retry * 2 < RetryMax ? retry * 2 : RetryMax;
+                retry = Longer(retry);
             }
         }
     }
 
-    private async Task SendAsync(IReadOnlyList<OutboxRow> rows, CancellationToken cancellationToken)
+    private static TimeSpan Longer(TimeSpan retry) => retry * 2 < RetryMax ? retry * 2 : RetryMax;
+
+    private void ReportUntaken(string reason)
+    {
+        _readiness.Report("outbox", met: false, $"the ledger does not take events; {_outbox.Waiting} wait", required: false);
+        _log.LogWarning("The ledger does not take events ({Reason}); {Waiting} wait", reason, _outbox.Waiting);
+    }
+
+    private async Task SendAsync(IReadOnlyList<OutboxRow> rows, HashSet<string> refusing, CancellationToken cancellationToken)
     {
         var ledger = _clients.CreateClient(LedgerClient);
         // Logs are independent of each other; within one, order is kept by sending its rows one after the other.
-        var sent = await Task.WhenAll(rows.GroupBy(row => row.ModuleId).Select(log => SendLogAsync(ledger, log, cancellationToken)));
-        await _outbox.RemoveAsync([.. sent.SelectMany(log => log.Sent)], cancellationToken);
-        if (sent.Select(log => log.Fault).FirstOrDefault(fault => fault is not null) is { } first)
-            throw first;
+        var sent = await Task.WhenAll(rows.GroupBy(row => row.ModuleId).Select(async log => (Log: log.Key, Result: await SendLogAsync(ledger, log, cancellationToken))));
+        await _outbox.RemoveAsync([.. sent.SelectMany(log => log.Result.Sent)], cancellationToken);
+        foreach (var (log, result) in sent)
+        {
+            if (result.Fault is not { } fault)
+                continue;
+            // Without a status there was no answer: it is the ledger that is away, not a log that refuses.
+            if (fault.StatusCode is null)
+                throw fault;
+            refusing.Add(log);
+            ReportUntaken(fault.Message);
+        }
     }
 
     private async Task<(List<long> Sent, HttpRequestException? Fault)> SendLogAsync(HttpClient ledger, IEnumerable<OutboxRow> rows, CancellationToken cancellationToken)
@@ -87,7 +118,7 @@ public sealed class OutboxSender : BackgroundService
                 using var answer = await ledger.SendAsync(request, cancellationToken);
                 // 409: another producer told of the same fact first; the record is there.
                 if (!answer.IsSuccessStatusCode && answer.StatusCode != HttpStatusCode.Conflict)
-                    return (sent, new HttpRequestException($"{row.PayloadId} for {row.ModuleId}: status {(int)answer.StatusCode}"));
+                    return (sent, new HttpRequestException($"{row.PayloadId} for {row.ModuleId}: status {(int)answer.StatusCode}", null, answer.StatusCode));
                 if (answer.StatusCode == HttpStatusCode.Conflict)
                     _log.LogInformation("{PayloadId} was in {ModuleId} already, told by another", row.PayloadId, row.ModuleId);
                 sent.Add(row.Id);

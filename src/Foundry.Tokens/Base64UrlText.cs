@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Buffers.Text;
 using System.Diagnostics.CodeAnalysis;
 
@@ -22,16 +23,17 @@ public static class Base64UrlText
         if (text.Length % 4 == 1 || text.ContainsAnyExcept(Alphabet))
             return false;
         var decoded = new byte[Base64Url.GetMaxDecodedLength(text.Length)];
-        if (!Base64Url.TryDecodeFromChars(text, decoded, out var written))
+        // Not TryDecodeFromChars: that one throws where the last character's unused bits are not zero.
+        if (Base64Url.DecodeFromChars(text, decoded, out _, out var written) != OperationStatus.Done)
             return false;
         decoded = written == decoded.Length ? decoded : decoded[..written];
-        // The last character's unused bits must be zero, or one token would have several spellings.
+        // Those bits must be zero, or one token would have several spellings.
         if (text.Length % 4 != 0 && !text.SequenceEqual(Base64Url.EncodeToString(decoded)))
             return false;
         bytes = decoded;
         return true;
     }
 
-    private static readonly System.Buffers.SearchValues<char> Alphabet =
-        System.Buffers.SearchValues.Create("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_");
+    private static readonly SearchValues<char> Alphabet =
+        SearchValues.Create("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_");
 }

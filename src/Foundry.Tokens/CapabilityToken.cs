@@ -81,8 +81,9 @@ public sealed record CapabilityToken
         {
             return false;
         }
-        if (read is null || !Guid.TryParseExact(read.Jti, "D", out _) || !Tokens.Scope.TryParseStored(read.Scope, out var scope)
-            || read.SubjectPubkey is not { Length: 43 } || string.IsNullOrEmpty(read.Sub))
+        // Guid's reader takes white space and capitals, but an ID has one spelling: revocation compares it as text.
+        if (read is null || !Guid.TryParseExact(read.Jti, "D", out var jti) || jti.ToString("D") != read.Jti || !Tokens.Scope.TryParseStored(read.Scope, out var scope)
+            || read.SubjectPubkey is not { Length: 43 } || read.Cnf is { Jkt: not { Length: 43 } } || string.IsNullOrEmpty(read.Sub))
             return false;
         // A tenant is absent only on platform tokens: administrators never have one, tiers and tenant-admins always do.
         if (read.TenantId is null ? !scope.IsService || scope == Tokens.Scope.TenantAdmin : scope == Tokens.Scope.PlatformAdmin)

@@ -1,0 +1,184 @@
+using System.Collections.Concurrent;
+using Foundry.Contracts;
+using Foundry.Gateway.Authenticate;
+using Foundry.Gateway.Config;
+using StackExchange.Redis;
+
+namespace Foundry.Gateway.Admit;
+
+/// <summary>What the tenant's rate says of one request.</summary>
+/// <param name="Limit">Requests a minute.</param>
+/// <param name="Remaining">Requests that the bucket has left.</param>
+/// <param name="FullIn">When the bucket is full again.</param>
+/// <param name="RetryAfter">Where the request is refused: when one fits again.</param>
+/// <param name="Local">Whether the store was away and this gateway's own share was asked.</param>
+internal sealed record RateVerdict(int Limit, long Remaining, TimeSpan FullIn, TimeSpan? RetryAfter, bool Local);
+
+/// <summary>
+/// The tenants' request rates: a token bucket each, one for all gateways, in the store and on its clock (CONTRACT section 5).
+/// </summary>
+internal sealed class RateLimiter : IDisposable
+{
+    /// <summary>Requests a minute of a platform token that names no tenant: the platform's own work, on no tenant's account.</summary>
+    public const int PlatformRpm = 6000;
+    private static readonly TimeSpan KnownOverMax = TimeSpan.FromMilliseconds(500);
+
+    // The bucket is kept as the time at which it will be full again (the generic cell rate algorithm's "theoretical arrival
+    // time"): one number, exact, and a request costs 60 s / rpm of it. KEYS: bucket, since. ARGV: rpm, burst, cost, fresh.
+    private static readonly Script Spend = new("""
+        local t = redis.call('TIME')
+        local now = tonumber(t[1]) * 1000000 + tonumber(t[2])
+        local rpm = tonumber(ARGV[1])
+        local cost = tonumber(ARGV[3])
+        local each = 60000000 / rpm
+        local depth = tonumber(ARGV[2]) * each
+        local known = redis.call('HMGET', KEYS[1], 'full_at', 'clock', 'rpm')
+        -- The clock never steps back: the greater of stored and now.
+        if known[2] and tonumber(known[2]) > now then now = tonumber(known[2]) end
+        local full_at
+        if known[1] then
+            full_at = tonumber(known[1])
+            if tonumber(known[3]) ~= rpm and full_at > now then
+                -- Another rate: as many requests stay spent as were.
+                full_at = now + (full_at - now) * tonumber(known[3]) / rpm
+            end
+        else
+            -- Idle so long that the bucket's key expired: full, if the tenant has a history here. Without one, it was lost, and
+            -- a bucket whose history is lost starts empty.
+            local since = redis.call('GET', KEYS[2])
+            if not since then
+                since = string.format('%.0f', ARGV[4] == '1' and now - depth or now)
+                redis.call('SET', KEYS[2], since)
+            end
+            full_at = tonumber(since) + depth
+        end
+        if full_at > now + depth then full_at = now + depth end
+        if full_at < now then full_at = now end
+        local allowed = 1
+        local wait = 0
+        local after = full_at + cost * each
+        -- A microsecond of slack, or rounding would make the last request of a full bucket wait.
+        if after - now > depth + 1 then
+            allowed = 0
+            wait = after - now - depth
+        else
+            full_at = after
+            redis.call('HSET', KEYS[1], 'full_at', string.format('%.0f', full_at), 'clock', string.format('%.0f', now), 'rpm', ARGV[1])
+            redis.call('PEXPIRE', KEYS[1], math.ceil(depth / 1000) + 1000)
+        end
+        return {allowed, math.floor((depth - (full_at - now)) / each + 0.000001), math.ceil((full_at - now) / 1000), math.ceil(wait / 1000)}
+        """);
+
+    private readonly Store _store;
+    private readonly TenantDirectory _directory;
+    private readonly GatewayOptions _options;
+    private readonly TimeProvider _time;
+    private readonly ILogger<RateLimiter> _log;
+    private readonly ConcurrentDictionary<string, LocalBucket> _shares = new(StringComparer.Ordinal);
+    private readonly ConcurrentDictionary<string, (long At, RateVerdict Verdict)> _knownOver = new(StringComparer.Ordinal);
+
+    /// <summary>Makes one that follows the directory: new tenants begin with a full bucket, changed rates count at once.</summary>
+    public RateLimiter(Store store, TenantDirectory directory, GatewayOptions options, TimeProvider time, ILogger<RateLimiter> log)
+    {
+        (_store, _directory, _options, _time, _log) = (store, directory, options, time, log);
+        directory.TenantChanged += OnTenantChanged;
+    }
+
+    /// <summary>Spends a request of a tenant's rate.</summary>
+    /// <param name="tenant">The tenant.</param>
+    /// <param name="cost">What the route costs; 0 is free.</param>
+    public async ValueTask<RateVerdict> SpendAsync(Tenant tenant, int cost)
+    {
+        // Known to be over: no call. A refusal is remembered for half a second at most, so a raised limit counts within one.
+        if (_knownOver.TryGetValue(tenant.TenantId, out var over))
+        {
+            var passed = _time.GetElapsedTime(over.At);
+            if (passed < KnownOverMax && passed < over.Verdict.RetryAfter)
+                return over.Verdict with { RetryAfter = over.Verdict.RetryAfter - passed };
+            _knownOver.TryRemove(tenant.TenantId, out _);
+        }
+        if (_store.IsUp)
+            try
+            {
+                var verdict = await SpendSharedAsync(tenant, cost, fresh: false);
+                _shares.TryRemove(tenant.TenantId, out _);
+                if (verdict.RetryAfter is not null)
+                    _knownOver[tenant.TenantId] = (_time.GetTimestamp(), verdict);
+                return verdict;
+            }
+            catch (Exception fault) when (fault is RedisException or TimeoutException)
+            {
+                _log.LogDebug("Rates go by this gateway's own share: {Reason}", fault.Message);
+            }
+        return _shares.GetOrAdd(tenant.TenantId, _ => new LocalBucket(_time)).Spend(Share(tenant), cost);
+    }
+
+    /// <summary>Spends a request of a platform token that names no tenant, of a bucket local to this gateway.</summary>
+    /// <param name="tokenId">The token.</param>
+    public RateVerdict SpendPlatform(string tokenId) =>
+        _shares.GetOrAdd($"platform:{tokenId}", _ => new LocalBucket(_time, full: true)).Spend(PlatformRpm, 1) with { Local = false };
+
+    /// <inheritdoc/>
+    public void Dispose() => _directory.TenantChanged -= OnTenantChanged;
+
+    /// <summary>Requests the bucket holds: a tenth of a minute's, at least one.</summary>
+    /// <param name="rpm">Requests a minute.</param>
+    public static int Burst(int rpm) => Math.Max(1, rpm / 10);
+
+    private async Task<RateVerdict> SpendSharedAsync(Tenant tenant, int cost, bool fresh)
+    {
+        var rpm = tenant.ApiRateLimitRpm;
+        var answer = (RedisValue[])(await _store.EvaluateAsync(Spend, [Key(tenant.TenantId, "rate"), Key(tenant.TenantId, "since")], [rpm, Burst(rpm), cost, fresh ? 1 : 0]))!;
+        return new RateVerdict(rpm, Math.Max(0, (long)answer[1]), TimeSpan.FromMilliseconds((long)answer[2]),
+            (long)answer[0] == 1 ? null : TimeSpan.FromMilliseconds(Math.Max(1, (long)answer[3])), Local: false);
+    }
+
+    private int Share(Tenant tenant) => Math.Max(1, tenant.ApiRateLimitRpm / _options.GatewaysExpected);
+
+    /// <summary>
+    /// A tenant that issuance made this moment has no history anywhere, so none can have been lost: its bucket begins full.
+    /// </summary>
+    private void OnTenantChanged(Tenant tenant, bool created)
+    {
+        _knownOver.TryRemove(tenant.TenantId, out _);
+        if (created && _store.IsUp && _time.GetUtcNow() - tenant.CreatedAt < TimeSpan.FromSeconds(10))
+            _ = BeginFullAsync(tenant);
+    }
+
+    private async Task BeginFullAsync(Tenant tenant)
+    {
+        try
+        {
+            await SpendSharedAsync(tenant, cost: 0, fresh: true);
+        }
+        catch (Exception fault) when (fault is RedisException or TimeoutException)
+        {
+            _log.LogDebug("The bucket of {Tenant} begins empty: {Reason}", tenant.TenantId, fault.Message);
+        }
+    }
+
+    private static RedisKey Key(string tenantId, string name) => $"foundry:v1:{{{tenantId}}}:{name}";
+
+    /// <summary>A bucket of this gateway alone. It begins empty: what was spent elsewhere a moment ago is not known.</summary>
+    private sealed class LocalBucket(TimeProvider time, bool full = false)
+    {
+        private readonly Lock _lock = new();
+        private TimeSpan? _fullAt = full ? TimeSpan.Zero : null;
+
+        public RateVerdict Spend(int rpm, int cost)
+        {
+            lock (_lock)
+            {
+                var now = TimeSpan.FromSeconds(time.GetTimestamp() / (double)time.TimestampFrequency);
+                var each = TimeSpan.FromMinutes(1) / rpm;
+                var depth = each * Burst(rpm);
+                var fullAt = _fullAt ?? now + depth;
+                fullAt = fullAt > now + depth ? now + depth : fullAt < now ? now : fullAt;
+                var after = fullAt + each * cost;
+                var allowed = after - now <= depth;
+                _fullAt = allowed ? after : fullAt;
+                return new RateVerdict(rpm, (long)((depth - (_fullAt.Value - now)) / each), _fullAt.Value - now, allowed ? null : after - now - depth, Local: true);
+            }
+        }
+    }
+}

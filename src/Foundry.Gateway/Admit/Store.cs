@@ -1,0 +1,136 @@
+using Foundry.Gateway.Config;
+using Foundry.ServiceDefaults;
+using StackExchange.Redis;
+
+namespace Foundry.Gateway.Admit;
+
+/// <summary>
+/// The shared counters' store, embedded or real, always through one client. When it stops answering, a breaker opens: requests
+/// do not queue up behind it, and a probe closes it again.
+/// </summary>
+internal sealed class Store(GatewayOptions options, Readiness readiness, TimeProvider time, ILogger<Store> log) : BackgroundService
+{
+    private static readonly TimeSpan ProbeInterval = TimeSpan.FromMilliseconds(250);
+    private static readonly TimeSpan PolicyInterval = TimeSpan.FromSeconds(30);
+    private const int AnswerMillisecondsMax = 500;
+
+    private ConnectionMultiplexer? _redis;
+    private volatile string? _runId;
+    private long _policyCheckedAt = long.MinValue;
+
+    /// <summary>
+    /// Which life of the store this is: another value after a restart or failover, null while it does not answer. What was
+    /// counted in another life may have been lost in part.
+    /// </summary>
+    public string? RunId => _runId;
+
+    /// <summary>Whether the store answers and keeps what it is told.</summary>
+    public bool IsUp => _runId is not null;
+
+    /// <summary>Runs a script, or throws <see cref="RedisException"/> within half a second.</summary>
+    /// <param name="script">The script; every key it touches is declared.</param>
+    /// <param name="keys">Its keys, all in one slot.</param>
+    /// <param name="values">Its arguments.</param>
+    public async Task<RedisResult> EvaluateAsync(Script script, RedisKey[] keys, RedisValue[] values)
+    {
+        if (_runId is null || _redis is not { } redis)
+            throw new RedisException("The store does not answer.");
+        try
+        {
+            return await redis.GetDatabase().ScriptEvaluateAsync(script.Text, keys, values);
+        }
+        catch (Exception fault) when (fault is RedisConnectionException or RedisTimeoutException)
+        {
+            Open(fault.Message);
+            throw;
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        readiness.Report("redis", met: false, "not connected yet", required: false);
+        using var timer = new PeriodicTimer(ProbeInterval, time);
+        do
+        {
+            try
+            {
+                await ProbeAsync();
+            }
+            catch (Exception fault) when (fault is RedisException or TimeoutException)
+            {
+                Open(fault.Message);
+            }
+        }
+        while (await timer.WaitForNextTickAsync(stoppingToken));
+    }
+
+    private async Task ProbeAsync()
+    {
+        _redis ??= await ConnectAsync();
+        var server = _redis.GetServers().FirstOrDefault(server => server.IsConnected && !server.IsReplica)
+            ?? throw new RedisException("not connected");
+        var info = await server.InfoAsync("server");
+        var runId = info.SelectMany(section => section).FirstOrDefault(pair => pair.Key == "run_id").Value
+            ?? throw new RedisException("the store does not say which run it is (INFO server: run_id)");
+        if (_policyCheckedAt == long.MinValue || time.GetElapsedTime(_policyCheckedAt) > PolicyInterval)
+        {
+            // A store that evicts forgets quotas silently; it is refused, not worked around.
+            var policy = (await server.InfoAsync("memory")).SelectMany(section => section).FirstOrDefault(pair => pair.Key == "maxmemory_policy").Value;
+            if (policy is not null and not "noeviction")
+                throw new RedisException($"maxmemory-policy is {policy}; set it to noeviction, or held quotas can be evicted");
+            _policyCheckedAt = time.GetTimestamp();
+        }
+        if (_runId == runId)
+            return;
+        _runId = runId;
+        readiness.Report("redis", met: true, required: false);
+        log.LogInformation("The counters' store answers (run {RunId})", runId);
+    }
+
+    private Task<ConnectionMultiplexer> ConnectAsync()
+    {
+        ConfigurationOptions parsed;
+        try
+        {
+            parsed = ConfigurationOptions.Parse(options.Redis);
+        }
+        catch (ArgumentException fault)
+        {
+            throw new RedisException($"Gateway:Redis is no connection string: {fault.Message}");
+        }
+        parsed.AbortOnConnectFail = false;
+        parsed.ConnectTimeout = 2000;
+        parsed.AsyncTimeout = AnswerMillisecondsMax;
+        parsed.SyncTimeout = AnswerMillisecondsMax;
+        // A command that cannot be sent now is answered now: nobody waits in a queue for a store that is away.
+        parsed.BacklogPolicy = BacklogPolicy.FailFast;
+        parsed.ReconnectRetryPolicy = new LinearRetry(500);
+        parsed.ClientName = options.Name;
+        parsed.AllowAdmin = true; // The client counts INFO among the administrator's commands; nothing else of them is used.
+        return ConnectionMultiplexer.ConnectAsync(parsed);
+    }
+
+    private void Open(string reason)
+    {
+        if (_runId is not null)
+            log.LogWarning("The counters' store does not answer: {Reason}", reason);
+        _runId = null;
+        _policyCheckedAt = long.MinValue;
+        readiness.Report("redis", met: false, reason.Split('\n')[0], required: false);
+    }
+
+    /// <inheritdoc/>
+    public override void Dispose()
+    {
+        _redis?.Dispose();
+        base.Dispose();
+    }
+}
+
+/// <summary>
+/// A Lua script. Written in what Redis's Lua 5.1 and the embedded server's 5.4 have in common: numbers go through
+/// <c>string.format('%.0f', …)</c>, counters through HINCRBY.
+/// </summary>
+/// <param name="Text">The script.</param>
+internal sealed record Script(string Text);

@@ -1,0 +1,49 @@
+namespace Foundry.Gateway.Config;
+
+/// <summary>The <c>Gateway</c> section of the settings. Unknown keys in it stop the start.</summary>
+internal sealed class GatewayOptions
+{
+    /// <summary>Where clients and nodes come in.</summary>
+    public string Listen { get; set; } = "http://127.0.0.1:9221";
+    /// <summary>Where operators look: health, metrics, config status.</summary>
+    public string OpsListen { get; set; } = "http://127.0.0.1:9222";
+    /// <summary>Whether <see cref="Listen"/> may be a non-loopback address without TLS.</summary>
+    public bool AllowPublicListen { get; set; }
+    /// <summary>Whether <see cref="OpsListen"/> may be a non-loopback address.</summary>
+    public bool AllowPublicOpsListen { get; set; }
+    /// <summary>This gateway's name among several.</summary>
+    public string Name { get; set; } = "gateway";
+    /// <summary>State folder; default <c>$FOUNDRY_DATA/gateway</c>.</summary>
+    public string? Data { get; set; }
+    /// <summary>Folder of route files; default <c>$FOUNDRY_CONFIG/routes</c>.</summary>
+    public string? Routes { get; set; }
+    /// <summary>StackExchange.Redis connection string.</summary>
+    public string Redis { get; set; } = "127.0.0.1:6379";
+    /// <summary>Gateways that share the tenants' rates when Redis is away.</summary>
+    public int GatewaysExpected { get; set; } = 1;
+    /// <summary>How old what issuance last said may be before <c>input</c> and services are refused.</summary>
+    public TimeSpan StalenessLimit { get; set; } = TimeSpan.FromMinutes(5);
+    /// <summary>How long the fleet may take to accept a create; its deadline.</summary>
+    public TimeSpan CreateDeadline { get; set; } = TimeSpan.FromSeconds(30);
+    /// <summary>How often held numbers are compared with the fleet's list.</summary>
+    public TimeSpan ReconcileInterval { get; set; } = TimeSpan.FromSeconds(10);
+    /// <summary>Requests a second that an address may make without a valid token.</summary>
+    public int AnonymousPerSecond { get; set; } = 20;
+
+    /// <summary>What is wrong with the values, each with the key and what would be right.</summary>
+    public IEnumerable<string> Problems()
+    {
+        if (Name.Length is 0 or > 63 || !Name.All(c => char.IsAsciiLetterLower(c) || char.IsAsciiDigit(c) || c == '-'))
+            yield return $"Gateway:Name is '{Name}': use lower-case letters, digits and '-', at most 63";
+        if (GatewaysExpected is < 1 or > 1000)
+            yield return $"Gateway:GatewaysExpected is {GatewaysExpected}: 1 to 1000";
+        if (StalenessLimit < TimeSpan.FromSeconds(5))
+            yield return $"Gateway:StalenessLimit is {StalenessLimit}: at least 00:00:05";
+        if (CreateDeadline < TimeSpan.FromSeconds(1) || CreateDeadline > TimeSpan.FromMinutes(5))
+            yield return $"Gateway:CreateDeadline is {CreateDeadline}: 00:00:01 to 00:05:00";
+        if (ReconcileInterval < TimeSpan.FromSeconds(1) || ReconcileInterval > TimeSpan.FromSeconds(30))
+            yield return $"Gateway:ReconcileInterval is {ReconcileInterval}: 00:00:01 to 00:00:30";
+        if (AnonymousPerSecond is < 1 or > 100_000)
+            yield return $"Gateway:AnonymousPerSecond is {AnonymousPerSecond}: 1 to 100000";
+    }
+}

@@ -1,0 +1,74 @@
+using System.Diagnostics;
+using Foundry.Gateway.Admit;
+using Foundry.Gateway.Authenticate;
+using Foundry.Gateway.Config;
+using Foundry.Gateway.Record;
+using Microsoft.AspNetCore.Http.Features;
+
+namespace Foundry.Gateway;
+
+/// <summary>What one request gathers on its way through <see cref="GatewayPipeline"/>.</summary>
+internal sealed class Exchange
+{
+    private Exchange(HttpContext context, string rawPath, string rawQuery)
+    {
+        Context = context;
+        RawPath = rawPath;
+        RawQuery = rawQuery;
+        RequestId = ServiceDefaults.RequestId.Of(context);
+        context.Response.Headers[Contracts.FoundryHeaders.RequestId] = RequestId;
+    }
+
+    /// <summary>The request.</summary>
+    public HttpContext Context { get; }
+    /// <summary>The path as sent: what is decided on is what is forwarded, byte for byte.</summary>
+    public string RawPath { get; }
+    /// <summary>The query as sent, without '?'; rewritten once by <see cref="Authorize.TenantClaims"/>.</summary>
+    public string RawQuery { get; set; }
+    /// <summary>The request's ID.</summary>
+    public string RequestId { get; }
+    /// <summary>When it began, for its duration.</summary>
+    public long StartedAt { get; } = Stopwatch.GetTimestamp();
+
+    /// <summary>Step 2: the route's policy.</summary>
+    public RoutePolicy? Route { get; set; }
+    /// <summary>Step 2: the path's parameters, as sent.</summary>
+    public IReadOnlyDictionary<string, string> Parameters { get; set; } = new Dictionary<string, string>();
+    /// <summary>Step 3: who is calling.</summary>
+    public Caller Caller { get; set; } = Caller.Nobody;
+    /// <summary>Step 5: the tenant that is served and charged: the caller's own, or the one a platform token names.</summary>
+    public string? TenantId { get; set; }
+    /// <summary>Step 5: the log that the ledger is asked about.</summary>
+    public string? ModuleId { get; set; }
+    /// <summary>Step 5: the body, complete and valid, of a request that has one.</summary>
+    public byte[]? Body { get; set; }
+    /// <summary>Step 6: what the request holds of the tenant's quota.</summary>
+    public Reservation? Reservation { get; set; }
+    /// <summary>Step 7: the durable decision.</summary>
+    public Intent? Intent { get; set; }
+    /// <summary>Step 9: what the filter found wrong with the answer before anything of it was sent.</summary>
+    public Refusal? AnswerRefusal { get; set; }
+
+    /// <summary>Why the request was refused, if it was.</summary>
+    public Refusal? Refusal { get; set; }
+    /// <summary>False until the pipeline's last line: whatever ends earlier has not succeeded.</summary>
+    public bool Finished { get; set; }
+
+    /// <summary>Whether the method promises to change nothing (RFC 9110 section 9.2.1).</summary>
+    public bool IsSafe => HttpMethods.IsGet(Context.Request.Method) || HttpMethods.IsHead(Context.Request.Method) || HttpMethods.IsOptions(Context.Request.Method);
+
+    /// <summary>Begins an exchange and leaves it where the transforms find it.</summary>
+    /// <param name="context">The request.</param>
+    public static Exchange Begin(HttpContext context)
+    {
+        var target = context.Features.GetRequiredFeature<IHttpRequestFeature>().RawTarget;
+        var query = target.IndexOf('?', StringComparison.Ordinal);
+        var exchange = query < 0 ? new Exchange(context, target, "") : new Exchange(context, target[..query], target[(query + 1)..]);
+        context.Features.Set(exchange);
+        return exchange;
+    }
+
+    /// <summary>The exchange of a request that is in the pipeline.</summary>
+    /// <param name="context">The request.</param>
+    public static Exchange Of(HttpContext context) => context.Features.GetRequiredFeature<Exchange>();
+}

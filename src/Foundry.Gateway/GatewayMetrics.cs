@@ -1,0 +1,65 @@
+using System.Diagnostics;
+using System.Diagnostics.Metrics;
+
+namespace Foundry.Gateway;
+
+/// <summary>
+/// The gateway's own instruments, all <c>foundry.*</c>. Labels come from route files and closed lists, never from what a client
+/// sends, so that strangers cannot grow them.
+/// </summary>
+internal sealed class GatewayMetrics
+{
+    /// <summary>The meter's name.</summary>
+    public const string MeterName = "Foundry.Gateway";
+
+    private readonly Counter<long> _decisions;
+    private readonly Counter<long> _leaks;
+    private readonly Counter<long> _items;
+    private readonly Counter<long> _unfilterable;
+    private readonly Counter<long> _dropped;
+    private readonly Histogram<double> _duration;
+
+    /// <summary>Makes the instruments.</summary>
+    /// <param name="meters">Where.</param>
+    public GatewayMetrics(IMeterFactory meters)
+    {
+        var meter = meters.Create(MeterName);
+        _decisions = meter.CreateCounter<long>("foundry.decisions", description: "Requests by decision, reason and route");
+        _leaks = meter.CreateCounter<long>("foundry.isolation_leaks_blocked", description: "Foreign elements that a backend sent and the filter kept back");
+        _items = meter.CreateCounter<long>("foundry.filter_items", description: "List elements by route and result");
+        _unfilterable = meter.CreateCounter<long>("foundry.unfilterable_responses", description: "Answers that could not be filtered and were not passed on");
+        _dropped = meter.CreateCounter<long>("foundry.refusal_records_dropped", description: "Refusals that could not be recorded");
+        _duration = meter.CreateHistogram<double>("http.server.request.duration", "s", "Duration of requests");
+    }
+
+    /// <summary>Counts a request's end.</summary>
+    /// <param name="exchange">The request.</param>
+    public void Decided(Exchange exchange)
+    {
+        var route = exchange.Route?.Path.Text ?? "";
+        _decisions.Add(1, new("decision", exchange.Refusal is not null ? "refused" : exchange.Finished ? "served" : "failed"),
+            new("reason", exchange.Refusal?.Reason ?? ""), new("route", route));
+        _duration.Record(Stopwatch.GetElapsedTime(exchange.StartedAt).TotalSeconds, new("http.route", route),
+            new("http.request.method", MethodOf(exchange.Context.Request.Method)), new("http.response.status_code", exchange.Context.Response.StatusCode));
+    }
+
+    /// <summary>Counts what a filter did.</summary>
+    /// <param name="routeId">The route.</param>
+    /// <param name="kept">Elements that passed.</param>
+    /// <param name="dropped">Elements that did not.</param>
+    public void FilterItems(string routeId, long kept, long dropped)
+    {
+        _items.Add(kept, new("route", routeId), new("result", "kept"));
+        _items.Add(dropped, new("route", routeId), new("result", "dropped"));
+        _leaks.Add(dropped);
+    }
+
+    /// <summary>Counts an answer that could not be filtered.</summary>
+    /// <param name="routeId">The route.</param>
+    public void Unfilterable(string routeId) => _unfilterable.Add(1, new KeyValuePair<string, object?>("route", routeId));
+
+    /// <summary>Counts a refusal whose record was dropped.</summary>
+    public void RefusalRecordDropped() => _dropped.Add(1);
+
+    private static string MethodOf(string method) => method is "GET" or "HEAD" or "POST" or "PUT" or "PATCH" or "DELETE" or "OPTIONS" ? method : "_OTHER";
+}
