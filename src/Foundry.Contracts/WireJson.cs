@@ -24,6 +24,8 @@ namespace Foundry.Contracts;
 [JsonSerializable(typeof(Page<TokenMetadata>))]
 [JsonSerializable(typeof(VerifyRequest))]
 [JsonSerializable(typeof(VerifiedToken))]
+[JsonSerializable(typeof(RotateRequest))]
+[JsonSerializable(typeof(SigningKeyList))]
 [JsonSerializable(typeof(VmRecord))]
 [JsonSerializable(typeof(IReadOnlyList<VmRecord>))]
 [JsonSerializable(typeof(Heartbeat))]

@@ -50,6 +50,12 @@ public sealed class Database : IAsyncDisposable
             await database.MigrateAsync(migrations);
             return database;
         }
+        catch (StateCorruptException)
+        {
+            // A connection that stayed in the pool would leave its -wal and -shm files behind.
+            await database.DisposeAsync();
+            throw;
+        }
         catch (SqliteException fault)
         {
             await database.DisposeAsync();
@@ -71,6 +77,21 @@ public sealed class Database : IAsyncDisposable
         if (!IsPostgres)
             await connection.ExecuteAsync("PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA busy_timeout=5000;");
         return connection;
+    }
+
+    /// <summary>Reads several things as they were at one moment, without holding up any writer.</summary>
+    /// <typeparam name="T">What is read.</typeparam>
+    /// <param name="read">The reads, all in this transaction.</param>
+    /// <param name="cancellationToken">Ends the wait for a connection.</param>
+    public async Task<T> ReadAsync<T>(Func<DbTransaction, Task<T>> read, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(read);
+        await using var connection = await OpenConnectionAsync(cancellationToken);
+        // SQLite: deferred, so that it takes a snapshot and never the writer's lock. PostgreSQL: the level that has snapshots.
+        await using DbTransaction transaction = connection is SqliteConnection sqlite
+            ? sqlite.BeginTransaction(deferred: true)
+            : await connection.BeginTransactionAsync(IsolationLevel.RepeatableRead, cancellationToken);
+        return await read(transaction);
     }
 
     /// <summary>Runs a change in one transaction; when the returned task ends well, the change is durable.</summary>

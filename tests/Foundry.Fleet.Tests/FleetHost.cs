@@ -69,18 +69,20 @@ internal sealed class FleetHost : IAsyncDisposable
     /// <summary>Starts the fleet on the same store; <see cref="StopAsync"/> it first.</summary>
     public async Task StartAgainAsync(params (string Setting, string Value)[] settings)
     {
-        var builder = ServiceHost.CreateBuilder(Fleet.Name,
-        [
-            new("Fleet:Listen", "http://127.0.0.1:0"),
-            new("Fleet:Data", _folder.Path),
-            new("Fleet:Database", _kind == Stores.PostgreSql ? $"{Stores.Postgres};Search Path={_schema}" : null),
-            new("Trust:RootThumbprint", SigningKey.Generate().Kid),
+        var configuration = new Dictionary<string, string?>
+        {
+            ["Fleet:Listen"] = "http://127.0.0.1:0",
+            ["Fleet:Data"] = _folder.Path,
+            ["Fleet:Database"] = _kind == Stores.PostgreSql ? $"{Stores.Postgres};Search Path={_schema}" : null,
+            ["Trust:RootThumbprint"] = _gatewayKey.Kid,
             // Nobody is there: events stay in the outbox, where tests look for them.
-            new("Issuance:Url", "http://127.0.0.1:9"),
-            new("Ledger:Url", "http://127.0.0.1:9"),
-            new("Log:Level", "Fatal"),
-            .. settings.Select(setting => new KeyValuePair<string, string?>(setting.Setting, setting.Value)),
-        ]);
+            ["Issuance:Url"] = "http://127.0.0.1:9",
+            ["Ledger:Url"] = "http://127.0.0.1:9",
+            ["Log:Level"] = "Fatal",
+        };
+        foreach (var (setting, value) in settings)
+            configuration[setting] = value;
+        var builder = ServiceHost.CreateBuilder(Fleet.Name, configuration);
         builder.Services.AddSingleton<TimeProvider>(Time);
         await Fleet.AddFleet(builder);
         builder.Services.AddSingleton<ITrustSource>(new FixedTrust(

@@ -48,16 +48,16 @@ public sealed class GatewayCaller : IDisposable
 
     /// <summary>Sends for a caller; null is nobody, as on an anonymous route.</summary>
     public Task<HttpResponseMessage> SendAsync(CallerFacts? caller, HttpMethod method, string path, string? json = null,
-        Action<HttpRequestMessage>? change = null, CancellationToken cancellationToken = default) =>
-        SendAsync(New(caller, own: false), method, path, json, HttpCompletionOption.ResponseContentRead, change, cancellationToken);
+        CancellationToken cancellationToken = default, Action<HttpRequestMessage>? change = null) =>
+        SendAsync(New(caller, own: false), method, path, json, HttpCompletionOption.ResponseContentRead, cancellationToken, change);
 
     /// <summary>Sends for the gateway itself; the answer's body is left to be read as it comes.</summary>
     public Task<HttpResponseMessage> SendAsItselfAsync(HttpMethod method, string path, string? json = null, CancellationToken cancellationToken = default) =>
-        SendAsync(New(null, own: true), method, path, json, HttpCompletionOption.ResponseHeadersRead, null, cancellationToken);
+        SendAsync(New(null, own: true), method, path, json, HttpCompletionOption.ResponseHeadersRead, cancellationToken, null);
 
     /// <summary>Sends with exactly this assertion, bound to the request where it is a write.</summary>
     public async Task<HttpResponseMessage> SendAsync(Assertion assertion, HttpMethod method, string path, string? json,
-        HttpCompletionOption completion, Action<HttpRequestMessage>? change, CancellationToken cancellationToken)
+        HttpCompletionOption completion, CancellationToken cancellationToken, Action<HttpRequestMessage>? change = null)
     {
         var body = Encoding.UTF8.GetBytes(json ?? "");
         if (method != HttpMethod.Get && method != HttpMethod.Head)

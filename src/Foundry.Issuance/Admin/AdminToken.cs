@@ -1,0 +1,98 @@
+using Foundry.Issuance.Changes;
+using Foundry.Issuance.Keys;
+using Foundry.Issuance.Tokens;
+using Foundry.ServiceDefaults;
+using Foundry.Tokens;
+
+namespace Foundry.Issuance.Admin;
+
+/// <summary>
+/// The platform administrator's token, in a file that only its owner can read (CONTRACT section 1, Standalone): good for
+/// 30 days, renewed with a week left, the old one revoked a day later. One call finds out what is to be done and does it,
+/// at the start and ever after.
+/// </summary>
+internal sealed class AdminToken : IDisposable
+{
+    public const string KeyFile = "admin.key";
+    public const string TokenFile = "admin.token";
+    public static readonly TimeSpan Lifetime = TimeSpan.FromDays(30);
+    public static readonly TimeSpan RenewedBefore = TimeSpan.FromDays(7);
+    public static readonly TimeSpan OldOneKept = TimeSpan.FromDays(1);
+
+    private readonly StateFolder _folder;
+    private readonly Journal _journal;
+    private readonly TokenMint _mint;
+    private readonly SigningKeys _keys;
+    private readonly SigningKey _subject;
+    private readonly SemaphoreSlim _turn = new(1, 1);
+
+    /// <summary>Reads admin.key, or makes one where there is none.</summary>
+    /// <exception cref="StateCorruptException">The file does not hold a key.</exception>
+    public AdminToken(StateFolder folder, Journal journal, TokenMint mint, SigningKeys keys)
+    {
+        (_folder, _journal, _mint, _keys) = (folder, journal, mint, keys);
+        _subject = folder.SigningKey(KeyFile);
+    }
+
+    /// <summary>Where the token is.</summary>
+    public string Path => _folder.File(TokenFile);
+
+    /// <summary>Makes sure that the file holds a token that is good and will be for a while; revokes those that had their day.</summary>
+    /// <returns>Why a new one was written, or null.</returns>
+    /// <exception cref="StateCorruptException">The file holds something that this platform never issued.</exception>
+    public async Task<string?> EnsureAsync(CancellationToken cancellationToken)
+    {
+        await _turn.WaitAsync(cancellationToken);
+        try
+        {
+            CapabilityToken? held = null;
+            if (_folder.Read(TokenFile) is { } text && !CapabilityToken.TryVerify(text.TrimEnd('\n'), await _keys.EverAsync(cancellationToken), out held, out _))
+                throw new StateCorruptException(Path, "this is not a token that this platform issued; without the file, a new one is written");
+            var (token, why) = await _journal.WriteAsync(entry => RenewAsync(entry, held), cancellationToken);
+            // Committed first: a crash in between leaves the old token good for a day, and one that nobody holds, which the
+            // next call revokes.
+            if (token is not null)
+                _folder.Write(TokenFile, token + "\n");
+            return why;
+        }
+        finally
+        {
+            _turn.Release();
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _subject.Dispose();
+        _turn.Dispose();
+    }
+
+    private async Task<(string? Token, string? Why)> RenewAsync(JournalEntry entry, CapabilityToken? held)
+    {
+        var good = (await entry.QueryAsync<TokenRow>(
+            $"SELECT {TokenRow.Columns} FROM tokens WHERE in_admin_file = 1 AND (subject_pubkey = @X OR token_id = @Jti) AND revoked_at IS NULL AND expires_at > @NowSeconds ORDER BY token_id",
+            new { _subject.Public.X, Jti = held?.Jti ?? "", entry.NowSeconds })).ToList();
+        var inFile = good.FirstOrDefault(row => row.TokenId == held?.Jti);
+        var why = held is null ? "there was none"
+            : inFile is null ? "the one that was there is no longer accepted"
+            : held.SubjectPubkey != _subject.Public.X ? $"{KeyFile} is another than its own"
+            : inFile.RevokeAt is not null ? "its renewal had been cut short"
+            : inFile.ExpiresAt - entry.NowSeconds <= (long)RenewedBefore.TotalSeconds ? "it would expire within a week"
+            : null;
+        foreach (var row in good)
+        {
+            var had = row.RevokeAt <= entry.NowSeconds;
+            var nobodys = row.TokenId != inFile?.TokenId && row.RevokeAt is null;
+            var foreign = row.SubjectPubkey != _subject.Public.X;
+            if (had || nobodys || foreign)
+                await TokenMint.RevokeAsync(entry, row, Doer.Itself);
+            else if (why is not null && row.RevokeAt is null)
+                await entry.ExecuteAsync("UPDATE tokens SET revoke_at = @at WHERE token_id = @TokenId", new { row.TokenId, at = entry.NowSeconds + (long)OldOneKept.TotalSeconds });
+        }
+        if (why is null)
+            return (null, null);
+        var minted = await _mint.MintAsync(entry, new TokenGrant(null, Scope.PlatformAdmin, _subject.Public, null, (long)Lifetime.TotalSeconds, InAdminFile: true), Doer.Itself);
+        return minted.Value is { } token ? (token.Token, why) : throw new IOException("The key that signs tokens is not held by this process.");
+    }
+}

@@ -1,0 +1,92 @@
+using System.Globalization;
+using System.Text;
+using Foundry.Contracts;
+using Foundry.ServiceDefaults;
+using Foundry.ServiceDefaults.Trust;
+using Foundry.Tokens;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Routing;
+using Microsoft.Extensions.Hosting;
+
+namespace Foundry.Issuance.Changes;
+
+/// <summary>The change feed, to gateways that have joined and to nobody else (docs/architecture.md, The change feed).</summary>
+internal static class ChangesApi
+{
+    private static readonly TimeSpan Heartbeat = TimeSpan.FromSeconds(1);
+    private static readonly Refused GatewaysOnly = new(ErrorCode.InsufficientScope, "The change feed is for gateways that have joined, speaking for themselves.");
+
+    public static void MapChanges(this IEndpointRouteBuilder routes)
+    {
+        // Everything, in one signed line of at most 64 MiB before encoding.
+        routes.MapGet("/internal/v1/snapshot", SnapshotAsync);
+        // What is new after ?since=, a signed line at a time, for as long as the gateway listens; 410 cursor_gone: take a snapshot.
+        routes.MapGet("/internal/v1/changes", FollowAsync);
+    }
+
+    private static async Task<IResult> SnapshotAsync(HttpContext context, Feed feed)
+    {
+        if (!IsGateway(context))
+            return GatewaysOnly;
+        context.Response.Headers.CacheControl = "no-store";
+        return await feed.SnapshotAsync(context.RequestAborted) is { } line
+            ? Results.Text(line + "\n", "application/x-ndjson", Encoding.ASCII)
+            : new Refused(ErrorCode.NotReady, "The snapshot would be larger than 64 MiB.");
+    }
+
+    private static async Task<IResult> FollowAsync(HttpContext context, Feed feed, TimeProvider time, IHostApplicationLifetime lifetime)
+    {
+        if (!IsGateway(context))
+            return GatewaysOnly;
+        if (!Queries.TryOne(context, "since", out var text, out var refusal))
+            return refusal!;
+        if (!long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var since))
+            return new Refused(ErrorCode.InvalidQuery, "since: the sequence number that you have reached.");
+        if (!await feed.HasAllSinceAsync(since, context.RequestAborted))
+            return new Refused(ErrorCode.CursorGone, "The changes since then are not all kept. Take a snapshot and follow from there.");
+
+        context.Response.ContentType = "application/x-ndjson";
+        context.Response.Headers.CacheControl = "no-store";
+        using var ending = CancellationTokenSource.CreateLinkedTokenSource(context.RequestAborted, lifetime.ApplicationStopping);
+        try
+        {
+            await SendAsync(context, feed, since, time, ending.Token);
+        }
+        catch (OperationCanceledException) when (ending.IsCancellationRequested)
+        {
+            // The gateway has gone, or this part is stopping: the gateway comes back with the last number it reached.
+        }
+        return Results.Empty;
+    }
+
+    private static async Task SendAsync(HttpContext context, Feed feed, long since, TimeProvider time, CancellationToken cancellationToken)
+    {
+        // Due at once: a gateway that has everything hears so immediately.
+        var heartbeatDue = true;
+        while (true)
+        {
+            var next = feed.Next;
+            var (line, to, isEmpty) = await feed.ReadAsync(since, cancellationToken);
+            if (line is null)
+                return; // So slow that changes were dropped before it read them: the next attempt is answered 410.
+            if (!isEmpty || heartbeatDue)
+            {
+                await context.Response.WriteAsync(line + "\n", cancellationToken);
+                await context.Response.Body.FlushAsync(cancellationToken);
+                since = to;
+            }
+            if (!isEmpty)
+            {
+                heartbeatDue = false;
+                continue;
+            }
+            using var wait = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+            heartbeatDue = await Task.WhenAny(next, Task.Delay(Heartbeat, time, wait.Token)) != next;
+            await wait.CancelAsync();
+            cancellationToken.ThrowIfCancellationRequested();
+        }
+    }
+
+    private static bool IsGateway(HttpContext context) => Asserted.Of(context) is { IsOwn: true, Kind: TrustedKey.Gateway };
+}

@@ -1,0 +1,55 @@
+using System.Data.Common;
+using Foundry.Issuance.Keys;
+using Foundry.Issuance.Trust;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+
+namespace Foundry.Issuance.Changes;
+
+/// <summary>With PostgreSQL another process may commit: looks whether one did, and tells this process's followers.</summary>
+internal sealed class FeedPoll : BackgroundService
+{
+    private static readonly TimeSpan Interval = TimeSpan.FromMilliseconds(200);
+
+    private readonly Journal _journal;
+    private readonly PlatformTrust _trust;
+    private readonly SigningKeys _keys;
+    private readonly TimeProvider _time;
+    private readonly ILogger<FeedPoll> _log;
+
+    /// <summary>Makes one.</summary>
+    public FeedPoll(Journal journal, PlatformTrust trust, SigningKeys keys, TimeProvider time, ILogger<FeedPoll> log) =>
+        (_journal, _trust, _keys, _time, _log) = (journal, trust, keys, time, log);
+
+    /// <inheritdoc/>
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        var seen = 0L;
+        while (_journal.Database.IsPostgres && !stoppingToken.IsCancellationRequested)
+        {
+            try
+            {
+                var head = await _journal.Database.ReadOneAsync<HeadRow>("SELECT feed_seq AS FeedSeq, trust_seq AS TrustSeq FROM platform WHERE id = 1", null, stoppingToken);
+                if (head!.TrustSeq > _trust.Current.Seq)
+                {
+                    await _trust.ReloadAsync(stoppingToken);
+                    await _keys.LookWhatIsDueAsync(stoppingToken);
+                }
+                if (head.FeedSeq != seen)
+                    _journal.Signal.Raise();
+                seen = head.FeedSeq;
+            }
+            catch (DbException fault)
+            {
+                _log.LogError(fault, "The database cannot be asked for changes");
+            }
+            await Task.Delay(Interval, _time, stoppingToken);
+        }
+    }
+
+    private sealed record HeadRow
+    {
+        public long FeedSeq { get; init; }
+        public long TrustSeq { get; init; }
+    }
+}

@@ -1,0 +1,172 @@
+using System.Data.Common;
+using System.Text.Json;
+using Dapper;
+using Foundry.Contracts;
+using Foundry.ServiceDefaults.Trust;
+using Foundry.Storage;
+using Microsoft.AspNetCore.Http;
+
+namespace Foundry.Issuance.Changes;
+
+/// <summary>
+/// The one way that anything changes here: the fact, what gateways must hear of it and what the ledger must record of it
+/// commit in one transaction, and all transactions one after the other, so that feed and ledger have one order.
+/// </summary>
+internal sealed class Journal
+{
+    /// <summary>PostgreSQL's advisory lock that puts the writers of several processes in order.</summary>
+    private const long WriterLock = 7_302_292;
+
+    private readonly Outbox _outbox;
+    private readonly TimeProvider _time;
+    private readonly int _changesKept;
+
+    /// <summary>Makes one.</summary>
+    /// <param name="outbox">The events that wait for the ledger.</param>
+    /// <param name="time">The clock.</param>
+    /// <param name="changesKept">See <see cref="IssuanceOptions.ChangesKept"/>.</param>
+    public Journal(Outbox outbox, TimeProvider time, int changesKept) => (_outbox, _time, _changesKept) = (outbox, time, changesKept);
+
+    /// <summary>The store.</summary>
+    public Database Database => _outbox.Database;
+
+    /// <summary>Raised after a commit that gateways must hear of.</summary>
+    public FeedSignal Signal { get; } = new();
+
+    /// <summary>Writes by itself, for no caller.</summary>
+    public async Task<T> WriteAsync<T>(Func<JournalEntry, Task<T>> change, CancellationToken cancellationToken)
+    {
+        JournalEntry? entry = null;
+        var answer = await Database.WriteAsync(async transaction =>
+        {
+            if (Database.IsPostgres)
+                await transaction.Connection!.ExecuteAsync("SELECT pg_advisory_xact_lock(@WriterLock)", new { WriterLock }, transaction);
+            // The clock is read behind the lock, so that times do not run against the order of the entries.
+            entry = new JournalEntry(transaction, _time.GetUtcNow(), _changesKept);
+            return await change(entry);
+        }, cancellationToken);
+        foreach (var action in entry!.AfterCommit)
+            action();
+        for (var events = entry.Events; events > 0; events--)
+            _outbox.Wake();
+        if (entry.Changes > 0)
+            Signal.Raise();
+        return answer;
+    }
+
+    /// <summary>
+    /// Writes for a caller: refused where the record could not be kept, and where the caller's own token has been revoked
+    /// in the moment since the gateway looked.
+    /// </summary>
+    public async Task<Outcome<T>> WriteForAsync<T>(Asserted caller, Func<JournalEntry, Task<Outcome<T>>> change, CancellationToken cancellationToken)
+    {
+        if (!_outbox.HasRoom)
+            return Outcome<T>.Refused(new ServiceDefaults.Refused(ErrorCode.RecordUnavailable, "The ledger has been away for so long that no further record can be promised. Try again later."));
+        return await WriteAsync(async entry =>
+        {
+            var revoked = await entry.SingleAsync<long?>("SELECT revoked_at FROM tokens WHERE token_id = @TokenId", new { TokenId = caller.TokenId ?? "" });
+            return revoked is null ? await change(entry) : Outcome<T>.Refused(new InvalidTokenResult(Foundry.Tokens.TokenRefusal.Revoked));
+        }, cancellationToken);
+    }
+}
+
+/// <summary>A change's answer, or why there is none.</summary>
+/// <param name="Value">The answer.</param>
+/// <param name="Refusal">Why not.</param>
+internal readonly record struct Outcome<T>(T? Value, IResult? Refusal)
+{
+    /// <summary>Makes a refusal.</summary>
+    public static Outcome<T> Refused(IResult refusal) => new(default, refusal);
+
+    public static implicit operator Outcome<T>(T value) => new(value, null);
+
+    public static implicit operator Outcome<T>(ServiceDefaults.Refused refusal) => new(default, refusal);
+}
+
+/// <summary>A journal's transaction in hand. Everything in it commits together or not at all.</summary>
+internal sealed class JournalEntry
+{
+    private readonly DbTransaction _transaction;
+    private readonly int _changesKept;
+
+    internal JournalEntry(DbTransaction transaction, DateTimeOffset now, int changesKept) => (_transaction, Now, _changesKept) = (transaction, now, changesKept);
+
+    /// <summary>The time of everything in it.</summary>
+    public DateTimeOffset Now { get; }
+
+    /// <summary><see cref="Now"/> in Unix seconds.</summary>
+    public long NowSeconds => Now.ToUnixTimeSeconds();
+
+    internal int Changes { get; private set; }
+    internal int Events { get; private set; }
+    internal List<Action> AfterCommit { get; } = [];
+
+    /// <summary>Does something once all is durable; it must not fail.</summary>
+    public void WhenCommitted(Action action) => AfterCommit.Add(action);
+
+    public Task<int> ExecuteAsync(string sql, object? values = null) => _transaction.Connection!.ExecuteAsync(sql, values, _transaction);
+
+    public async Task<IReadOnlyList<T>> QueryAsync<T>(string sql, object? values = null) =>
+        (await _transaction.Connection!.QueryAsync<T>(sql, values, _transaction)).AsList();
+
+    public Task<T?> SingleAsync<T>(string sql, object? values = null) => _transaction.Connection!.QuerySingleOrDefaultAsync<T>(sql, values, _transaction);
+
+    /// <summary>Tells the gateways.</summary>
+    public async Task ChangeAsync(Change change)
+    {
+        var seq = await SingleAsync<long>("UPDATE platform SET feed_seq = feed_seq + 1 WHERE id = 1 RETURNING feed_seq");
+        await ExecuteAsync("INSERT INTO changes (seq, body) VALUES (@seq, @body)", new { seq, body = JsonSerializer.Serialize(change, WireJson.Default.Change) });
+        await ExecuteAsync("DELETE FROM changes WHERE seq <= @floor", new { floor = seq - _changesKept });
+        Changes++;
+    }
+
+    /// <summary>Tells the ledger.</summary>
+    /// <param name="logs">The logs it belongs in.</param>
+    /// <param name="eventType">One of <see cref="EventTypes"/>.</param>
+    /// <param name="tenantId">Whose it is.</param>
+    /// <param name="doer">Who did it.</param>
+    /// <param name="others">Members of this type of event; never a token.</param>
+    public async Task RecordAsync(IEnumerable<string> logs, string eventType, string? tenantId, Doer doer, params (string Name, object? Value)[] others)
+    {
+        var payload = new PlatformEvent
+        {
+            EventType = eventType,
+            EventId = Guid.CreateVersion7(Now).ToString(),
+            Time = Now,
+            TenantId = tenantId,
+            Actor = doer.Actor,
+            RequestId = doer.RequestId,
+            Others = others.Where(other => other.Value is not null).ToDictionary(other => other.Name, other => JsonSerializer.SerializeToElement(other.Value)),
+        };
+        foreach (var log in logs)
+        {
+            await Outbox.AddAsync(_transaction, log, Outbox.IdOf(payload), payload);
+            Events++;
+        }
+    }
+}
+
+/// <summary>Who makes a change.</summary>
+/// <param name="Actor">As the ledger names it.</param>
+/// <param name="RequestId">The request that causes it.</param>
+internal sealed record Doer(EventActor Actor, string? RequestId)
+{
+    /// <summary>Issuance, by itself.</summary>
+    public static readonly Doer Itself = new(new EventActor(null, null, "service:issuance"), null);
+
+    /// <summary>A caller, through a gateway.</summary>
+    public static Doer Of(Asserted caller, string requestId) =>
+        new(new EventActor(caller.SubjectPubkey, caller.TokenId, caller.Scope?.Text ?? "none"), requestId);
+}
+
+/// <summary>Lets any number of followers wait for the next change.</summary>
+internal sealed class FeedSignal
+{
+    private TaskCompletionSource _next = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    /// <summary>Ends at the next <see cref="Raise"/>. Take it first and look at the store afterwards, and nothing is missed.</summary>
+    public Task Next => Volatile.Read(ref _next).Task;
+
+    /// <summary>Wakes everyone who waits.</summary>
+    public void Raise() => Interlocked.Exchange(ref _next, new(TaskCreationOptions.RunContinuationsAsynchronously)).TrySetResult();
+}
