@@ -45,6 +45,8 @@ public sealed class Database : IAsyncDisposable
         ArgumentNullException.ThrowIfNull(folder);
         ArgumentNullException.ThrowIfNull(migrations);
         var database = connectionString is { Length: > 0 } ? Postgres(connectionString, Path.GetFileNameWithoutExtension(fileName)) : Sqlite(folder.File(fileName));
+        // What SQLite makes beside a database as soon as it looks at it, and leaves there when it cannot read it.
+        var sidecars = database.IsPostgres ? [] : ((string[])["-wal", "-shm"]).Select(suffix => database.Where + suffix).Where(file => !File.Exists(file)).ToList();
         try
         {
             await database.MigrateAsync(migrations);
@@ -52,13 +54,14 @@ public sealed class Database : IAsyncDisposable
         }
         catch (StateCorruptException)
         {
-            // A connection that stayed in the pool would leave its -wal and -shm files behind.
             await database.DisposeAsync();
+            RemoveNew(sidecars);
             throw;
         }
         catch (SqliteException fault)
         {
             await database.DisposeAsync();
+            RemoveNew(sidecars);
             throw new StateCorruptException(database.Where, $"SQLite cannot read it ({fault.Message.TrimEnd('.')})", fault);
         }
         catch (NpgsqlException fault)
@@ -137,6 +140,13 @@ public sealed class Database : IAsyncDisposable
         else
             SqliteConnection.ClearPool((SqliteConnection)_connect());
         _writer?.Dispose();
+    }
+
+    private static void RemoveNew(List<string> sidecars)
+    {
+        // Nothing was committed, so they hold nothing: the folder is as it was.
+        foreach (var file in sidecars)
+            File.Delete(file);
     }
 
     private static Database Sqlite(string file)

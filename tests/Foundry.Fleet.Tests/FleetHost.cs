@@ -112,11 +112,11 @@ internal sealed class FleetHost : IAsyncDisposable
 
     public async Task<Answer> SendAsync(CallerFacts? caller, HttpMethod method, string path, string? json = null, params (string Name, string Value)[] headers)
     {
-        using var answer = await Gateway.SendAsync(caller, method, path, json, request =>
+        using var answer = await Gateway.SendAsync(caller, method, path, json, TestContext.Current.CancellationToken, request =>
         {
             foreach (var (name, value) in headers)
                 request.Headers.TryAddWithoutValidation(name, value);
-        }, TestContext.Current.CancellationToken);
+        });
         return await Answer.OfAsync(answer);
     }
 

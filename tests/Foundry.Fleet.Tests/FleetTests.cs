@@ -1,3 +1,4 @@
+using System.Net;
 using Foundry.Contracts;
 using Foundry.ServiceDefaults;
 using Foundry.Storage;

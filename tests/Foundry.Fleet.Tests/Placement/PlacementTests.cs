@@ -110,7 +110,7 @@ public sealed class PlacedVm
             // Half of each node is taken, so that free RAM is total less promised and not total.
             var free = long.Parse(words[1]);
             state = state
-                .With(new Node(key, $"key-of-{words[0]}", new NodeFacts("10.8.0.9", name, free * 2, 16, words.Contains("kvm"), words.Contains("reserved"), "boot"), 0, Lost: false, pulse))
+                .With(new Node(key, $"key-of-{words[0]}", new NodeFacts("10.8.0.9", name, free * 2, 16, words.Contains("kvm"), words.Contains("reserved"), "boot"), 0, LostAfter: null, pulse))
                 .With(new Vm { VmId = $"vm-on-{words[0]}", TenantId = tenant == "-" ? null : tenant, Node = key, Type = "V", RamMb = free, VcpuCount = 1, CreatedAt = 0 });
         }
         return state;
