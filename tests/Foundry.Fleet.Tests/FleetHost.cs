@@ -95,6 +95,10 @@ internal sealed class FleetHost : IAsyncDisposable
         Issuance = new GatewayCaller(_issuanceKey, "issuance", Fleet.Name, address, Time);
     }
 
+    /// <summary>Opens the registry as a second process would that has no lock in its way.</summary>
+    public Task<LoadedRegistry> LoadSecondAsync() =>
+        LoadedRegistry.OpenAsync(_kind == Stores.PostgreSql ? $"{Stores.Postgres};Search Path={_schema}" : null, StateFolder.Open(_folder.Path), Time);
+
     public async Task StopAsync()
     {
         if (_app is null)
