@@ -84,11 +84,11 @@ internal sealed class FleetHost : IAsyncDisposable
             configuration[setting] = value;
         var builder = ServiceHost.CreateBuilder(Fleet.Name, configuration);
         builder.Services.AddSingleton<TimeProvider>(Time);
-        await Fleet.AddFleet(builder);
+        await builder.AddFleetAsync();
         builder.Services.AddSingleton<ITrustSource>(new FixedTrust(
             FixedTrust.Entry(_gatewayKey, TrustedKey.Gateway, "gateway-1"), FixedTrust.Entry(_issuanceKey, TrustedKey.Service, "issuance")));
         _app = builder.Build();
-        Fleet.MapFleet(_app);
+        _app.MapFleet();
         await _app.StartAsync(TestContext.Current.CancellationToken);
         var address = new Uri(_app.Services.GetRequiredService<IServer>().Features.GetRequiredFeature<IServerAddressesFeature>().Addresses.First());
         Gateway = new GatewayCaller(_gatewayKey, "gateway-1", Fleet.Name, address, Time);
