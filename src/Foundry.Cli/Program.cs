@@ -1,1 +1,4 @@
-return 0;
+// The command `foundry`: the platform from a shell. FoundryCommand.cs is the table of contents.
+using Foundry.Cli;
+
+return await FoundryCommand.RunAsync(args, Surroundings.OfThisProcess());

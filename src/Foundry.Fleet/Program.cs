@@ -1,1 +1,15 @@
-return 0;
+using Foundry.Fleet;
+using Foundry.ServiceDefaults;
+using Microsoft.Extensions.Hosting;
+
+// The fleet on its own: lock its folder, read its registry, listen, run until SIGTERM.
+return await ServiceHost.RunAsync(async () =>
+{
+    var builder = ServiceHost.CreateBuilder(Fleet.Name);
+    using var folder = ServiceHost.DataFolder(builder.Configuration, "Fleet").Lock();
+    await Fleet.AddFleet(builder);
+    await using var app = builder.Build();
+    Fleet.MapFleet(app);
+    await app.StartAsync(Fleet.Listens(builder.Configuration));
+    await app.WaitForShutdownAsync();
+});

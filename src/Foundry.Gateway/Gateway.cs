@@ -21,8 +21,9 @@ public static class Gateway
 {
     /// <summary>Registers the gateway. Settings are read completely, and state is opened, before any port is.</summary>
     /// <param name="builder">The application.</param>
+    /// <returns>Where it listens: the public and the operators' address.</returns>
     /// <exception cref="StartupException">Settings, route files or state on disk are not sound.</exception>
-    public static async Task AddGatewayAsync(this WebApplicationBuilder builder)
+    public static async Task<IReadOnlyList<ListenAddress>> AddGatewayAsync(this WebApplicationBuilder builder)
     {
         ArgumentNullException.ThrowIfNull(builder);
         var options = ReadOptions(builder.Configuration);
@@ -108,6 +109,7 @@ public static class Gateway
             listen.Apply(kestrel);
             ops.Apply(kestrel, OpsApi.MarkAsOps);
         });
+        return [listen, ops];
     }
 
     /// <summary>Maps the gateway: the operators' port, then the one pipeline for everything else.</summary>
@@ -134,14 +136,6 @@ public static class Gateway
         app.MapOwnAnswers(pipeline);
         // Whatever matches nothing takes the same steps: an unmatched path is a request too, and is bounded, counted and logged.
         app.MapFallback("{**path}", context => pipeline.RunAsync(context, null));
-    }
-
-    /// <summary>Where the gateway listens: the public and the operators' address.</summary>
-    /// <param name="configuration">The settings.</param>
-    public static IReadOnlyList<ListenAddress> Listens(IConfiguration configuration)
-    {
-        var (listen, ops) = ListenAddresses(ReadOptions(configuration));
-        return [listen, ops];
     }
 
     private static (ListenAddress Listen, ListenAddress Ops) ListenAddresses(GatewayOptions options) =>

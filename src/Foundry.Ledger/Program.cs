@@ -1,1 +1,14 @@
-return 0;
+using Foundry.Ledger;
+using Foundry.Ledger.Recovery;
+using Foundry.ServiceDefaults;
+
+return await ServiceHost.RunAsync(async () =>
+{
+    var builder = ServiceHost.CreateBuilder(Ledger.Part);
+    var listen = builder.AddLedger();
+    await using var app = builder.Build();
+    app.MapLedger();
+    await app.StartAsync([listen]);
+    await app.WaitForShutdownAsync();
+    app.Services.GetRequiredService<StartVerifier>().ThrowIfCorrupt();
+});

@@ -91,7 +91,7 @@ public static class ServiceHost
         }
     }
 
-    /// <summary>Runs a program: its exit code is 0, or 1 with the reason on standard error.</summary>
+    /// <summary>Runs a program: its exit code is 0, what it set itself, or 1 with the reason on standard error.</summary>
     /// <param name="program">The program.</param>
     public static async Task<int> RunAsync(Func<Task> program)
     {
@@ -99,7 +99,7 @@ public static class ServiceHost
         try
         {
             await program();
-            return 0;
+            return Environment.ExitCode;
         }
         catch (StartupException failure)
         {

@@ -45,12 +45,13 @@ public sealed partial class StateFolder
     public string File(string name) => System.IO.Path.Combine(Path, name);
 
     /// <summary>Keeps a second process out for as long as the handle is open.</summary>
+    /// <param name="name">The name of the file that is held.</param>
     /// <exception cref="StartupException">Another process holds it.</exception>
-    public IDisposable Lock()
+    public IDisposable Lock(string name = "lock")
     {
         try
         {
-            return new FileStream(File("lock"), OwnerOnly(FileMode.OpenOrCreate));
+            return new FileStream(File(name), OwnerOnly(FileMode.OpenOrCreate));
         }
         catch (IOException fault)
         {

@@ -1,1 +1,1 @@
-return 0;
+return await Foundry.ServiceDefaults.ServiceHost.RunAsync(Foundry.Standalone.Standalone.RunAsync);

@@ -63,7 +63,13 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
         {
             if (_refreshedAt != long.MinValue && _time.GetElapsedTime(_refreshedAt) < RefreshIntervalMin)
                 return;
+            // Before the attempt: with issuance away, unknown keys must not become a call to it each, nor a fault of ours.
+            _refreshedAt = _time.GetTimestamp();
             await FetchAsync(cancellationToken);
+        }
+        catch (Exception fault) when (fault is HttpRequestException or JsonException || (fault is OperationCanceledException && !cancellationToken.IsCancellationRequested))
+        {
+            _log.LogWarning("Issuance cannot be asked whom to trust: {Reason}", fault.Message);
         }
         finally
         {

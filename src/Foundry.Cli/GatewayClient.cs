@@ -1,0 +1,239 @@
+using System.Net;
+using System.Net.Http.Headers;
+using System.Net.Mime;
+using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
+using Foundry.Contracts;
+
+namespace Foundry.Cli;
+
+/// <summary>
+/// The gateway's API as this program uses it: one method for each call. Answers come back as values, refusals and broken
+/// connections included; only cancellation is thrown.
+/// </summary>
+internal sealed class GatewayClient : IDisposable
+{
+    /// <summary>How long a call may take, all told.</summary>
+    public static readonly TimeSpan CallTimeout = TimeSpan.FromSeconds(30);
+    /// <summary>Bytes of the longest answer taken.</summary>
+    public const int AnswerBytesMax = 128 * 1024 * 1024;
+
+    private readonly HttpMessageInvoker _http;
+    private readonly string _address;
+    private readonly TokenSource? _token;
+    private readonly TimeProvider _time;
+
+    public GatewayClient(Uri gateway, TokenSource? token, TimeProvider time)
+    {
+        _address = gateway.AbsoluteUri.TrimEnd('/');
+        _token = token;
+        _time = time;
+        _http = new HttpMessageInvoker(new SocketsHttpHandler
+        {
+            // A redirect would carry the token to an address that nobody named.
+            AllowAutoRedirect = false,
+            UseCookies = false,
+            // What stays on this machine has no business with a proxy.
+            UseProxy = !gateway.IsLoopback,
+            ConnectTimeout = TimeSpan.FromSeconds(10),
+            PooledConnectionLifetime = TimeSpan.FromMinutes(2),
+        });
+    }
+
+    /// <summary>Where the gateway is.</summary>
+    public string Address => _address;
+
+    public Task<Answer> CreateTenantAsync(TenantRequest tenant, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Post, "/v1/tenants", Json(tenant, WireJson.Default.TenantRequest), cancellationToken);
+
+    public Task<Answer> ListTenantsAsync(string? cursor, CancellationToken cancellationToken) =>
+        GetAsync("/v1/tenants" + Query(("cursor", cursor)), cancellationToken);
+
+    public Task<Answer> GetTenantAsync(string id, CancellationToken cancellationToken) =>
+        GetAsync($"/v1/tenants/{Segment(id)}", cancellationToken);
+
+    public Task<Answer> IssueTokenAsync(TokenRequest token, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Post, "/v1/tokens", Json(token, WireJson.Default.TokenRequest), cancellationToken);
+
+    public Task<Answer> VerifyTokenAsync(string token, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Post, "/v1/tokens/verify", Json(new VerifyRequest(token), WireJson.Default.VerifyRequest), cancellationToken);
+
+    public Task<Answer> RevokeTokenAsync(string idOrKey, bool descendants, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Delete, $"/v1/tokens/{Segment(idOrKey)}" + Query(("descendants", descendants ? "true" : null)), null, cancellationToken);
+
+    public Task<Answer> ListTokensAsync(string tenant, string? include, string? cursor, CancellationToken cancellationToken) =>
+        GetAsync($"/v1/tenants/{Segment(tenant)}/tokens" + Query(("include", include), ("cursor", cursor)), cancellationToken);
+
+    public Task<Answer> GetTokenAsync(string id, CancellationToken cancellationToken) =>
+        GetAsync($"/v1/tokens/{Segment(id)}", cancellationToken);
+
+    public Task<Answer> StatusAsync(string? tenant, CancellationToken cancellationToken) =>
+        GetAsync("/v1/status" + Query(("tenant_id", tenant)), cancellationToken);
+
+    public Task<Answer> ListNodesAsync(string? tenant, CancellationToken cancellationToken) =>
+        GetAsync("/v1/nodes" + Query(("tenant_id", tenant)), cancellationToken);
+
+    public Task<Answer> ListVmsAsync(string? tenant, CancellationToken cancellationToken) =>
+        GetAsync("/v1/vms" + Query(("tenant_id", tenant)), cancellationToken);
+
+    public Task<Answer> CreateVmAsync(CreateVm vm, string idempotencyKey, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Post, "/v1/vms", Json(vm, WireJson.Default.CreateVm), cancellationToken, idempotencyKey);
+
+    public Task<Answer> DeleteVmAsync(string id, string? tenant, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Delete, $"/v1/vms/{Segment(id)}" + Query(("tenant_id", tenant)), null, cancellationToken);
+
+    public Task<Answer> ReadEntriesAsync(IReadOnlyDictionary<string, string> parameters, CancellationToken cancellationToken) =>
+        GetAsync("/v1/entries" + Query([.. parameters.Select(parameter => (parameter.Key, (string?)parameter.Value))]), cancellationToken);
+
+    public Task<Answer> HeartbeatAsync(byte[] heartbeat, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Post, "/v1/nodes/heartbeat", heartbeat, cancellationToken);
+
+    public void Dispose() => _http.Dispose();
+
+    private Task<Answer> GetAsync(string pathAndQuery, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Get, pathAndQuery, null, cancellationToken);
+
+    private async Task<Answer> SendAsync(HttpMethod method, string pathAndQuery, byte[]? body, CancellationToken cancellationToken, string? idempotencyKey = null)
+    {
+        using var request = new HttpRequestMessage(method, _address + pathAndQuery);
+        request.Headers.Accept.ParseAdd($"{MediaTypeNames.Application.Json}, {Problem.MediaType}");
+        if (_token is not null)
+            request.Headers.Authorization = new AuthenticationHeaderValue("Bearer", _token.Current);
+        if (idempotencyKey is not null)
+            request.Headers.TryAddWithoutValidation("Idempotency-Key", idempotencyKey);
+        if (body is not null)
+            request.Content = new ByteArrayContent(body) { Headers = { ContentType = new MediaTypeHeaderValue(MediaTypeNames.Application.Json) } };
+
+        using var timeout = new CancellationTokenSource(CallTimeout, _time);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(timeout.Token, cancellationToken);
+        try
+        {
+            using var response = await _http.SendAsync(request, either.Token);
+            return await ReadAsync(response, either.Token);
+        }
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        {
+            return Answer.Broken($"the gateway at {_address} did not answer within {CallTimeout.TotalSeconds:0} s", mayHaveHappened: true);
+        }
+        catch (HttpRequestException fault)
+        {
+            var sent = fault.HttpRequestError is not (HttpRequestError.ConnectionError or HttpRequestError.NameResolutionError or HttpRequestError.SecureConnectionError or HttpRequestError.ProxyTunnelError);
+            return Answer.Broken($"the gateway at {_address} cannot be reached: {fault.InnerException?.Message ?? fault.Message}", sent);
+        }
+        catch (IOException fault)
+        {
+            return Answer.Broken($"the connection to the gateway at {_address} broke off: {fault.Message}", mayHaveHappened: true);
+        }
+    }
+
+    private async Task<Answer> ReadAsync(HttpResponseMessage response, CancellationToken cancellationToken)
+    {
+        var answer = new Answer
+        {
+            Status = (int)response.StatusCode,
+            RequestId = response.Headers.TryGetValues(FoundryHeaders.RequestId, out var ids) ? ids.First() : null,
+            RetryAfter = RetryAfter(response.Headers.RetryAfter),
+        };
+        var body = await ReadBoundedAsync(response.Content, cancellationToken);
+        if (body is null)
+            return answer with { Failure = $"the answer is longer than {AnswerBytesMax / 1024 / 1024} MiB" };
+        var mediaType = response.Content.Headers.ContentType?.MediaType;
+        var isJson = mediaType is not null && (mediaType == MediaTypeNames.Application.Json || mediaType.EndsWith("+json", StringComparison.Ordinal));
+        if (response.IsSuccessStatusCode)
+        {
+            if (body.Length == 0 && response.StatusCode is HttpStatusCode.NoContent or HttpStatusCode.Accepted)
+                return answer;
+            return isJson && IsJson(body)
+                ? answer with { Body = body }
+                : answer with { Failure = $"what answers at {_address} is not a Foundry gateway: it sent no JSON (status {answer.Status})" };
+        }
+        return TryReadProblem(mediaType, body, out var problem)
+            ? answer with { Body = body, Problem = problem, RequestId = problem.RequestId ?? answer.RequestId }
+            : answer with { Failure = $"{_address} answered with status {answer.Status} and no explanation" };
+    }
+
+    private static async Task<byte[]?> ReadBoundedAsync(HttpContent content, CancellationToken cancellationToken)
+    {
+        using var whole = new MemoryStream();
+        await using var stream = await content.ReadAsStreamAsync(cancellationToken);
+        var buffer = new byte[64 * 1024];
+        int read;
+        while ((read = await stream.ReadAsync(buffer, cancellationToken)) > 0)
+        {
+            if (whole.Length + read > AnswerBytesMax)
+                return null;
+            whole.Write(buffer, 0, read);
+        }
+        return whole.ToArray();
+    }
+
+    private static bool IsJson(byte[] body)
+    {
+        try
+        {
+            var reader = new Utf8JsonReader(body);
+            while (reader.Read())
+                reader.Skip();
+            return true;
+        }
+        catch (JsonException)
+        {
+            return false;
+        }
+    }
+
+    private static bool TryReadProblem(string? mediaType, byte[] body, out Problem problem)
+    {
+        problem = null!;
+        if (mediaType != Problem.MediaType)
+            return false;
+        try
+        {
+            problem = JsonSerializer.Deserialize(body, WireJson.Default.Problem)!;
+            return problem is { Code: not null, Title: not null };
+        }
+        catch (JsonException)
+        {
+            return false;
+        }
+    }
+
+    private TimeSpan? RetryAfter(RetryConditionHeaderValue? header) =>
+        header?.Delta ?? (header?.Date is { } date ? date - _time.GetUtcNow() : null);
+
+    private static byte[] Json<T>(T value, JsonTypeInfo<T> type) => JsonSerializer.SerializeToUtf8Bytes(value, type);
+
+    private static string Segment(string text) => Uri.EscapeDataString(text);
+
+    private static string Query(params (string Name, string? Value)[] parameters)
+    {
+        var present = parameters.Where(parameter => parameter.Value is not null)
+            .Select(parameter => $"{Uri.EscapeDataString(parameter.Name)}={Uri.EscapeDataString(parameter.Value!)}");
+        var query = string.Join('&', present);
+        return query.Length == 0 ? "" : "?" + query;
+    }
+}
+
+/// <summary>What came of a call: an accepted answer, a refusal with its problem document, or no usable answer at all.</summary>
+internal sealed record Answer
+{
+    /// <summary>The HTTP status, where there was an answer.</summary>
+    public int? Status { get; init; }
+    /// <summary>The body as it came, without a byte changed.</summary>
+    public byte[] Body { get; init; } = [];
+    /// <summary>Why it was refused, in the server's words.</summary>
+    public Problem? Problem { get; init; }
+    /// <summary>The request's ID, to find it in logs by.</summary>
+    public string? RequestId { get; init; }
+    /// <summary>How long the server asks to wait.</summary>
+    public TimeSpan? RetryAfter { get; init; }
+    /// <summary>Why there is no usable answer.</summary>
+    public string? Failure { get; init; }
+    /// <summary>Whether the request may have been carried out although no answer came.</summary>
+    public bool MayHaveHappened { get; init; }
+
+    /// <summary>Whether it was done as asked.</summary>
+    public bool IsAccepted => Status is >= 200 and < 300 && Failure is null && Problem is null;
+
+    public static Answer Broken(string failure, bool mayHaveHappened) => new() { Failure = failure, MayHaveHappened = mayHaveHappened };
+}

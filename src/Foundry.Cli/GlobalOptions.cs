@@ -1,0 +1,98 @@
+using System.CommandLine;
+using System.Diagnostics.CodeAnalysis;
+
+namespace Foundry.Cli;
+
+/// <summary>The options that every command takes, and the session they open.</summary>
+internal sealed class GlobalOptions(Surroundings surroundings)
+{
+    public const string GatewayDefault = "http://127.0.0.1:9221";
+    public const string GatewayVariable = "FOUNDRY_GATEWAY";
+    public const string AllowHttpVariable = "FOUNDRY_ALLOW_HTTP";
+
+    private readonly Option<string?> _gateway = new("--gateway")
+    {
+        HelpName = "URL",
+        Description = $"The gateway's address. Default: {GatewayVariable}, else {GatewayDefault}",
+        Recursive = true,
+    };
+
+    private readonly Option<string?> _tokenFile = new("--token-file")
+    {
+        HelpName = "FILE",
+        Description = $"Take the token from this file ('-': standard input) instead of {TokenSource.EnvironmentVariable}",
+        Recursive = true,
+    };
+
+    private readonly Option<string?> _output = new("--output", "-o")
+    {
+        HelpName = "table|json",
+        Description = "'json' passes the server's JSON on unchanged. Default: table",
+        Recursive = true,
+    };
+
+    private readonly Option<bool> _allowHttp = new("--allow-http")
+    {
+        Description = $"Send the token over plain HTTP to an address that is not loopback (or {AllowHttpVariable}=1)",
+        Recursive = true,
+    };
+
+    public Surroundings Surroundings => surroundings;
+
+    public void AddTo(Command root)
+    {
+        _output.AcceptOnlyFromAmong("table", "json");
+        root.Options.Add(_gateway);
+        root.Options.Add(_tokenFile);
+        root.Options.Add(_output);
+        root.Options.Add(_allowHttp);
+    }
+
+    public Output OutputOf(ParseResult parse) => new(surroundings, asJson: parse.GetValue(_output) == "json");
+
+    /// <summary>The token file named on the command line, for the one command that treats it as its subject.</summary>
+    public string? TokenFileOf(ParseResult parse) => parse.GetValue(_tokenFile);
+
+    public bool TryOpen(ParseResult parse, Output output, bool sendsToken, [NotNullWhen(true)] out Session? session, [NotNullWhen(false)] out Complaint? complaint)
+    {
+        session = null;
+        if (!TryReadGateway(parse, sendsToken, out var gateway, out complaint))
+            return false;
+        TokenSource? token = null;
+        if (sendsToken && !TokenSource.TryOpen(parse.GetValue(_tokenFile), surroundings, out token, out complaint))
+            return false;
+        if (token?.Warning is { } warning)
+            output.Note(warning);
+        session = new Session(parse, new GatewayClient(gateway, token, surroundings.Time), output, token, surroundings);
+        return true;
+    }
+
+    private bool TryReadGateway(ParseResult parse, bool sendsToken, [NotNullWhen(true)] out Uri? gateway, [NotNullWhen(false)] out Complaint? complaint)
+    {
+        var text = parse.GetValue(_gateway) ?? surroundings.VariableOrNull(GatewayVariable) ?? GatewayDefault;
+        if (!Uri.TryCreate(text, UriKind.Absolute, out gateway) || gateway.Scheme is not ("http" or "https")
+            || gateway.UserInfo.Length > 0 || gateway.Query.Length > 0 || gateway.Fragment.Length > 0)
+        {
+            complaint = new Complaint($"'{text}' is not a gateway's address", $"give one like {GatewayDefault} with --gateway or {GatewayVariable}");
+            gateway = null;
+            return false;
+        }
+        var allowed = parse.GetValue(_allowHttp) || surroundings.VariableOrNull(AllowHttpVariable) == "1";
+        if (sendsToken && gateway.Scheme == "http" && !gateway.IsLoopback && !allowed)
+        {
+            complaint = new Complaint(
+                $"the token would travel to {gateway.Host} in the clear",
+                $"use an https:// address, or --allow-http (or {AllowHttpVariable}=1) where the network itself is private");
+            gateway = null;
+            return false;
+        }
+        complaint = null;
+        return true;
+    }
+}
+
+/// <summary>One command's dealings with the gateway.</summary>
+internal sealed record Session(ParseResult Parse, GatewayClient Gateway, Output Output, TokenSource? Token, Surroundings Surroundings) : IDisposable
+{
+    public void Dispose() => Gateway.Dispose();
+}

@@ -1,0 +1,99 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Text;
+using Foundry.Tokens;
+
+namespace Foundry.Cli;
+
+/// <summary>
+/// A new file that only its owner can read (0600) and that replaces none. It is made before the secret is, so that a token
+/// is not issued that then has nowhere to go; what is not written is taken away again.
+/// </summary>
+internal sealed class SecretFile : IDisposable
+{
+    private const UnixFileMode OwnerOnly = UnixFileMode.UserRead | UnixFileMode.UserWrite;
+    private const UnixFileMode OfOthers = UnixFileMode.GroupRead | UnixFileMode.GroupWrite | UnixFileMode.OtherRead | UnixFileMode.OtherWrite;
+
+    private readonly FileStream _file;
+    private bool _written;
+
+    private SecretFile(FileStream file) => _file = file;
+
+    /// <summary>Takes the name; refuses one that is taken.</summary>
+    public static bool TryReserve(string path, [NotNullWhen(true)] out SecretFile? secret, [NotNullWhen(false)] out Complaint? complaint)
+    {
+        secret = null;
+        try
+        {
+            var options = new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write, Share = FileShare.None };
+            if (!OperatingSystem.IsWindows())
+                options.UnixCreateMode = OwnerOnly;
+            secret = new SecretFile(new FileStream(path, options));
+            complaint = null;
+            return true;
+        }
+        catch (Exception fault) when (fault is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
+        {
+            complaint = File.Exists(path)
+                ? new Complaint($"{path} exists, and nothing is overwritten", "name another file, or move that one away")
+                : new Complaint($"{path} cannot be made: {fault.Message}", "name a file in a folder that you may write to");
+            return false;
+        }
+    }
+
+    /// <summary>Writes the secret as one line; durable once it returns.</summary>
+    public void Write(string line)
+    {
+        _file.Write(Encoding.ASCII.GetBytes(line + "\n"));
+        _file.Flush(flushToDisk: true);
+        _written = true;
+    }
+
+    public void Dispose()
+    {
+        _file.Dispose();
+        if (!_written)
+            File.Delete(_file.Name);
+    }
+
+    /// <summary>Reads a file of one line.</summary>
+    /// <param name="path">Which.</param>
+    /// <param name="charsMax">Characters the line may have.</param>
+    /// <param name="line">The line.</param>
+    /// <param name="warning">Set where others may read the file too.</param>
+    /// <param name="complaint">What is wrong.</param>
+    public static bool TryRead(string path, int charsMax, [NotNullWhen(true)] out string? line, out string? warning, [NotNullWhen(false)] out Complaint? complaint)
+    {
+        line = null;
+        warning = null;
+        try
+        {
+            using var reader = new StreamReader(new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite));
+            var characters = new char[charsMax + 2];
+            var read = reader.ReadBlock(characters);
+            line = new string(characters, 0, read).Trim();
+            // Pipes (`<(…)`) have modes of their own that say nothing.
+            if (!OperatingSystem.IsWindows() && (File.GetAttributes(path) & (FileAttributes.Normal | FileAttributes.ReparsePoint)) == FileAttributes.Normal
+                && (File.GetUnixFileMode(path) & OfOthers) != 0)
+                warning = $"{path} can be read by others: chmod 600 {path}";
+            complaint = null;
+            return true;
+        }
+        catch (Exception fault) when (fault is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
+        {
+            complaint = new Complaint($"{path} cannot be read: {fault.Message}", "name a file that holds it");
+            return false;
+        }
+    }
+
+    /// <summary>Reads a private key.</summary>
+    public static bool TryReadKey(string path, [NotNullWhen(true)] out SigningKey? key, out string? warning, [NotNullWhen(false)] out Complaint? complaint)
+    {
+        key = null;
+        if (!TryRead(path, 256, out var line, out warning, out complaint))
+            return false;
+        if (SigningKey.TryImport(line, out key))
+            return true;
+        complaint = new Complaint($"{path} does not hold a key", "a key is one line of 43 base64url characters, as 'foundry keys new' writes it");
+        return false;
+    }
+}

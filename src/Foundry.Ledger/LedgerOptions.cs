@@ -1,0 +1,87 @@
+using Foundry.ServiceDefaults;
+
+namespace Foundry.Ledger;
+
+/// <summary>The <c>Ledger</c> section of the settings.</summary>
+internal sealed class LedgerOptions
+{
+    /// <summary>What stands in <see cref="Origin"/> for the log's name.</summary>
+    public const string ModulePlaceholder = "<module_id>";
+
+    /// <summary>Where it listens.</summary>
+    public string Listen { get; set; } = "http://127.0.0.1:9100";
+
+    /// <summary>Whether an address that others can reach is meant.</summary>
+    public bool AllowPublic { get; set; }
+
+    /// <summary>Where others find it; read by them.</summary>
+    public string? Url { get; set; }
+
+    /// <summary>Its state folder; read with the other parts' by the host.</summary>
+    public string? Data { get; set; }
+
+    /// <summary>The origin of each log's checkpoints, a URL without a scheme. Fixed once a log exists: its signatures are under that name.</summary>
+    public string Origin { get; set; } = $"foundry.local/{ModulePlaceholder}";
+
+    /// <summary>Logs held open at once; beyond it the one used longest ago is closed.</summary>
+    public int OpenLogsMax { get; set; } = 256;
+
+    /// <summary>Threads that write and flush; as many logs can wait for the disk at once.</summary>
+    public int DiskThreads { get; set; } = 8;
+
+    /// <summary>Appends that may wait in one log; more are refused at once.</summary>
+    public int QueueLengthMax { get; set; } = 8192;
+
+    /// <summary>Entries in one commit.</summary>
+    public int BatchEntriesMax { get; set; } = 1024;
+
+    /// <summary>Bytes of entries in one commit, but for the last that went in.</summary>
+    public int BatchBytesMax { get; set; } = 4 * 1024 * 1024;
+
+    /// <summary>How long a committed entry may wait until the files of the tile layout show it. What is served over HTTP shows it at once.</summary>
+    public TimeSpan PublishInterval { get; set; } = TimeSpan.FromSeconds(1);
+
+    /// <summary>Journal size above which publishing starts a new journal.</summary>
+    public int JournalBytesMax { get; set; } = 1024 * 1024;
+
+    /// <summary>Entries recomputed before the ledger is ready; the rest is recomputed while it serves.</summary>
+    public long EntriesVerifiedBeforeReady { get; set; } = 1_000_000;
+
+    /// <summary>The origin of one log.</summary>
+    public string OriginOf(ModuleId module) => Origin.Replace(ModulePlaceholder, module.Name, StringComparison.Ordinal);
+
+    /// <summary>Reads the section; a key it does not know is an error, like a value it cannot take.</summary>
+    /// <exception cref="StartupException">Something is wrong; all of it is said.</exception>
+    public static LedgerOptions From(IConfiguration section)
+    {
+        var options = new LedgerOptions();
+        try
+        {
+            section.Bind(options, binder => binder.ErrorOnUnknownConfiguration = true);
+        }
+        catch (InvalidOperationException fault)
+        {
+            throw new StartupException($"The settings of the ledger cannot be read: {fault.Message}", fault);
+        }
+        var errors = options.Errors().ToList();
+        return errors.Count == 0 ? options : throw new StartupException(string.Join(Environment.NewLine, errors));
+    }
+
+    private IEnumerable<string> Errors()
+    {
+        if (!Origin.Contains(ModulePlaceholder, StringComparison.Ordinal) || Origin.Any(c => c is '+' or < '!' or > '~'))
+            yield return $"Ledger:Origin is '{Origin}', but should be a URL without a scheme that has {ModulePlaceholder} in it, such as ledger.example/{ModulePlaceholder}.";
+        foreach (var (name, value, least) in new (string, long, long)[]
+        {
+            (nameof(OpenLogsMax), OpenLogsMax, 1), (nameof(DiskThreads), DiskThreads, 1), (nameof(QueueLengthMax), QueueLengthMax, 1),
+            (nameof(BatchEntriesMax), BatchEntriesMax, 1), (nameof(BatchBytesMax), BatchBytesMax, 1), (nameof(JournalBytesMax), JournalBytesMax, 1),
+            (nameof(EntriesVerifiedBeforeReady), EntriesVerifiedBeforeReady, 0), (nameof(PublishInterval), PublishInterval.Ticks, TimeSpan.TicksPerMillisecond),
+        })
+        {
+            if (value < least)
+                yield return $"Ledger:{name} is too small.";
+        }
+        if (BatchBytesMax > Storage.JournalFrame.EntryBytesMax)
+            yield return $"Ledger:{nameof(BatchBytesMax)} is over {Storage.JournalFrame.EntryBytesMax}.";
+    }
+}

@@ -1,0 +1,54 @@
+using Foundry.Proofs;
+
+namespace Foundry.Ledger.Storage;
+
+/// <summary>Where the files of one log are (docs/formats/ledger.md, Files).</summary>
+internal sealed class LogFolder(string root, ModuleId module)
+{
+    /// <summary>How a folder is called while its log is being created; no log's name begins with a dot.</summary>
+    private const string UnfinishedPrefix = ".new-";
+
+    /// <summary>The log.</summary>
+    public ModuleId Module { get; } = module;
+
+    /// <summary>The folder of all logs.</summary>
+    public string Root { get; } = root;
+
+    /// <summary>The log's own folder.</summary>
+    public string Path { get; } = System.IO.Path.Combine(root, module.Name);
+
+    /// <summary>The folder in which the log is put together before it exists.</summary>
+    public string Unfinished => System.IO.Path.Combine(Root, UnfinishedPrefix + Module.Name);
+
+    /// <summary>Whether the log exists.</summary>
+    public bool Exists => Directory.Exists(Path);
+
+    /// <summary>The latest published checkpoint.</summary>
+    public string Checkpoint => System.IO.Path.Combine(Path, "checkpoint");
+
+    /// <summary>The commit point of appends.</summary>
+    public string Journal => System.IO.Path.Combine(Path, JournalName);
+
+    /// <summary>What finds entries by their payload ID and fields; can be rebuilt from the entries.</summary>
+    public string Index => System.IO.Path.Combine(Path, "index.db");
+
+    /// <summary>The journal's name in its folder.</summary>
+    public const string JournalName = "journal";
+
+    /// <summary>The checkpoint's name in its folder.</summary>
+    public const string CheckpointName = "checkpoint";
+
+    /// <summary>The file of a tile or bundle.</summary>
+    public string FileOf(Tile tile) => System.IO.Path.Combine(Path, tile.Path);
+
+    /// <summary>The folder of the partial tiles that a full one replaces.</summary>
+    public string PartialsOf(Tile tile) => FileOf(tile.Full) + ".p";
+
+    /// <summary>Every log in a folder.</summary>
+    public static IEnumerable<LogFolder> All(string root) =>
+        Directory.EnumerateDirectories(root)
+            .Select(path => System.IO.Path.GetFileName(path))
+            .Order(StringComparer.Ordinal)
+            .Where(name => ModuleId.TryParse(name, out _))
+            .Select(name => ModuleId.TryParse(name, out var module) ? new LogFolder(root, module) : throw new InvalidOperationException());
+}

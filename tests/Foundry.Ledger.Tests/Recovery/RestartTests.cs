@@ -1,0 +1,194 @@
+using Foundry.Ledger.Append;
+using Foundry.Ledger.Recovery;
+using Foundry.Ledger.Storage;
+using Foundry.ServiceDefaults;
+
+namespace Foundry.Ledger.Tests.Recovery;
+
+public sealed class ARestart : IDisposable
+{
+    private readonly LedgerFolder _ledger = new();
+
+    public void Dispose() => _ledger.Dispose();
+
+    // Around a bundle's and a tile's end, with journals of every length in between.
+    public static TheoryData<int> Sizes => [1, 2, 255, 256, 257, 511, 512, 700, 1500];
+
+    [Theory, MemberData(nameof(Sizes))]
+    public async Task Finds_every_entry_and_the_same_root(int size)
+    {
+        await _ledger.AppendManyAsync("acme", size);
+        var (before, entries) = (_ledger.Checkpoint("acme"), _ledger.Entries("acme"));
+        _ledger.Close();
+        Assert.Equal(size, LogRecovery.Verify(new Disk(), _ledger.Log("acme"), _ledger.Verifier("acme"), TestContext.Current.CancellationToken));
+        Assert.Equal(before, _ledger.Checkpoint("acme"));
+        Assert.Equal(entries.Select(entry => entry.PayloadId), _ledger.Entries("acme").Select(entry => entry.PayloadId));
+        await _ledger.AppendManyAsync("acme", 300, start: size);
+        _ledger.Close();
+        _ledger.VerifyAsStranger("acme");
+    }
+
+    [Fact]
+    public async Task After_new_journals_continues_the_same_tree()
+    {
+        _ledger.Options.JournalBytesMax = 4096;
+        for (var round = 0; round < 12; round++)
+        {
+            await _ledger.AppendManyAsync("acme", 150, start: round * 150);
+            await _ledger.PublishAsync("acme");
+            if (round % 3 == 2)
+                _ledger.Close();
+        }
+        var size = 12 * 152;
+        Assert.Equal(size, _ledger.Entries("acme").Count);
+        Assert.True(_ledger.Shelf.TryOpen(LedgerFolder.Module("acme"), out var log));
+        Assert.InRange(log.State.Journal.First, 256, size);
+        log.Dispose();
+        _ledger.Close();
+        _ledger.VerifyAsStranger("acme");
+        Assert.Equal(size, LogRecovery.Verify(new Disk(), _ledger.Log("acme"), _ledger.Verifier("acme"), TestContext.Current.CancellationToken));
+    }
+
+    [Fact]
+    public async Task With_a_commit_cut_off_at_any_byte_drops_that_commit_and_nothing_else()
+    {
+        await _ledger.AppendManyAsync("acme", 300);
+        _ledger.Close();
+        var whole = new FileInfo(_ledger.Log("acme").Journal).Length;
+        await _ledger.AppendAsync("acme", "torn", "{}");
+        // The folder as it is before the publishing that follows a commit: copied, since closing publishes.
+        var journal = await File.ReadAllBytesAsync(_ledger.Log("acme").Journal, TestContext.Current.CancellationToken);
+        var copy = Copy();
+        try
+        {
+            for (var length = whole + 1; length < journal.Length; length += 7)
+            {
+                await File.WriteAllBytesAsync(Path.Combine(copy, "acme", "journal"), journal[..(int)length], TestContext.Current.CancellationToken);
+                using var recovered = LogRecovery.Open(new Disk(), new LogFolder(copy, LedgerFolder.Module("acme")), _ledger.Verifier("acme"), TestContext.Current.CancellationToken);
+                Assert.Equal((300, length - whole), (recovered.Tree.Size, recovered.Journal.TornBytes));
+            }
+        }
+        finally
+        {
+            Directory.Delete(copy, recursive: true);
+        }
+    }
+
+    [Fact]
+    public async Task After_a_torn_commit_takes_appends_again_and_verifies()
+    {
+        await _ledger.AppendManyAsync("acme", 300);
+        _ledger.Close();
+        await using (var file = new FileStream(_ledger.Log("acme").Journal, FileMode.Append))
+            await file.WriteAsync("FNDF and then nothing"u8.ToArray(), TestContext.Current.CancellationToken);
+        await _ledger.AppendManyAsync("acme", 10, start: 300);
+        Assert.Equal(310, _ledger.Entries("acme").Count);
+        _ledger.Close();
+        _ledger.VerifyAsStranger("acme");
+        Assert.Equal(310, LogRecovery.Verify(new Disk(), _ledger.Log("acme"), _ledger.Verifier("acme"), TestContext.Current.CancellationToken));
+    }
+
+    private string Copy()
+    {
+        var target = Directory.CreateTempSubdirectory("foundry-ledger-copy-").FullName;
+        foreach (var file in Directory.EnumerateFiles(_ledger.Path, "*", SearchOption.AllDirectories))
+        {
+            var to = Path.Combine(target, Path.GetRelativePath(_ledger.Path, file));
+            Directory.CreateDirectory(Path.GetDirectoryName(to)!);
+            File.Copy(file, to);
+        }
+        return target;
+    }
+}
+
+public sealed class DamageOnDisk : IDisposable
+{
+    private readonly LedgerFolder _ledger = new();
+
+    public void Dispose() => _ledger.Dispose();
+
+    public static TheoryData<string> Files =>
+    [
+        "checkpoint", "journal", "tile/0/000", "tile/0/003.p/32", "tile/1/000.p/3", "tile/entries/000", "tile/entries/002", "tile/entries/003.p/32",
+    ];
+
+    [Theory, MemberData(nameof(Files))]
+    public async Task Of_one_bit_anywhere_in_a_file_is_refused_with_the_file_named(string name)
+    {
+        await FillAsync();
+        var path = Path.Combine(_ledger.Log("acme").Path, name);
+        var bytes = await File.ReadAllBytesAsync(path, TestContext.Current.CancellationToken);
+        foreach (var at in Positions(bytes.Length))
+        {
+            bytes[at] ^= 0x10;
+            await File.WriteAllBytesAsync(path, bytes, TestContext.Current.CancellationToken);
+            var before = _ledger.HashOfFiles();
+            var refusal = Assert.Throws<StateCorruptException>(Verify);
+            Assert.Equal(path, refusal.File);
+            Assert.Equal(before, _ledger.HashOfFiles());
+            bytes[at] ^= 0x10;
+        }
+        await File.WriteAllBytesAsync(path, bytes, TestContext.Current.CancellationToken);
+        Verify();
+    }
+
+    [Theory, MemberData(nameof(Files))]
+    public async Task Such_as_a_file_cut_short_or_gone_is_refused_with_the_file_named(string name)
+    {
+        await FillAsync();
+        var path = Path.Combine(_ledger.Log("acme").Path, name);
+        var bytes = await File.ReadAllBytesAsync(path, TestContext.Current.CancellationToken);
+        foreach (var length in Positions(bytes.Length))
+        {
+            await File.WriteAllBytesAsync(path, bytes[..length], TestContext.Current.CancellationToken);
+            var before = _ledger.HashOfFiles();
+            Assert.Equal(path, Assert.Throws<StateCorruptException>(Verify).File);
+            Assert.Equal(before, _ledger.HashOfFiles());
+        }
+        File.Delete(path);
+        Assert.Equal(path, Assert.Throws<StateCorruptException>(Verify).File);
+    }
+
+    [Fact]
+    public async Task Says_which_entry_it_is_in()
+    {
+        await FillAsync();
+        var bundle = _ledger.Log("acme").FileOf(new Proofs.Tile(Proofs.Tile.EntriesLevel, 1, 256));
+        var bytes = await File.ReadAllBytesAsync(bundle, TestContext.Current.CancellationToken);
+        var at = bytes.AsSpan().IndexOf("\"n\":\"300\""u8);
+        bytes[at + 5] ^= 1;
+        await File.WriteAllBytesAsync(bundle, bytes, TestContext.Current.CancellationToken);
+        var entries = _ledger.Entries("acme").FindIndex(entry => entry.PayloadId == "id-300") + 1;
+        _ledger.Close();
+        Assert.Contains($"entry {entries} ", Assert.Throws<StateCorruptException>(Verify).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Of_the_index_is_mended_from_the_entries()
+    {
+        await FillAsync();
+        var path = _ledger.Log("acme").Index;
+        await File.WriteAllTextAsync(path, "this is no database, and never was", TestContext.Current.CancellationToken);
+        Assert.Equal(new AppendOutcome(AppendStatus.Conflict), await _ledger.AppendAsync("acme", "id-500", "{}"));
+        _ledger.Close();
+        File.Delete(path);
+        Assert.Equal(new AppendOutcome(AppendStatus.Conflict), await _ledger.AppendAsync("acme", "id-1", "{}"));
+    }
+
+    // 800 entries: three full bundles, of which the journal holds none any more, and 32 entries behind them.
+    private async Task FillAsync()
+    {
+        _ledger.Options.JournalBytesMax = 1;
+        await _ledger.AppendManyAsync("acme", 798);
+        await _ledger.PublishAsync("acme");
+        _ledger.Close();
+    }
+
+    private void Verify() => LogRecovery.Verify(new Disk(), _ledger.Log("acme"), _ledger.Verifier("acme"), TestContext.Current.CancellationToken);
+
+    private static IEnumerable<int> Positions(int length)
+    {
+        for (var i = 0; i < length; i += Math.Max(1, length / 40))
+            yield return i;
+    }
+}
