@@ -255,9 +255,11 @@ internal sealed class Following(IssuancePart part, HttpResponseMessage answer, S
     /// <summary>The next line that says something.</summary>
     public async Task<FeedMessage> NewsAsync()
     {
-        while (true)
-            if (await NextAsync() is not { Changes.Count: 0 } message)
-                return message ?? throw new IOException("The feed ended.");
+        FeedMessage? message;
+        do
+            message = await NextAsync() ?? throw new IOException("The feed ended.");
+        while (message.Changes.Count == 0);
+        return message;
     }
 
     public void Dispose()
