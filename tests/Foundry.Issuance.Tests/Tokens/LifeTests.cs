@@ -82,7 +82,9 @@ public sealed class TokenList
         await part.MakeTenantAsync("other-corp");
         await part.IssueAsync(part.Admin, "other-corp", "read");
         var expired = await part.IssueAsync(part.Admin, "acme-corp", "read", 60);
+        part.Time.Advance(TimeSpan.FromSeconds(1));
         var revoked = await part.IssueAsync(part.Admin, "acme-corp", "user");
+        part.Time.Advance(TimeSpan.FromSeconds(1));
         var active = await part.IssueAsync(part.Admin, "acme-corp", "input");
         await part.CallAsync(part.Admin, HttpMethod.Delete, $"/v1/tokens/{revoked.TokenId}");
         part.Time.Advance(TimeSpan.FromSeconds(60));
