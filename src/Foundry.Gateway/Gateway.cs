@@ -10,6 +10,7 @@ using Foundry.ServiceDefaults;
 using Foundry.ServiceDefaults.Trust;
 using Foundry.Storage;
 using Foundry.Tokens;
+using Microsoft.AspNetCore.DataProtection;
 using OpenTelemetry.Metrics;
 using Yarp.ReverseProxy.Configuration;
 using Yarp.ReverseProxy.Transforms.Builder;
@@ -91,6 +92,9 @@ public static class Gateway
         services.AddSingleton<ResponseFilter>();
         services.AddSingleton<ITransformProvider, BackendTransforms>();
         services.AddReverseProxy().ConfigureHttpClient((_, handler) => handler.ActivityHeadersPropagator = DistributedContextPropagator.CreateDefaultPropagator());
+
+        // YARP's session affinity would otherwise leave keys in the home folder; nothing here outlives the process by them.
+        services.AddDataProtection().UseEphemeralDataProtectionProvider();
 
         services.AddSingleton<Matcher>();
         services.AddSingleton<GatewayPipeline>();

@@ -32,7 +32,7 @@ internal sealed record Refusal(ErrorCode Error, string Detail)
     /// <param name="reason">Why.</param>
     public static Refusal InvalidToken(TokenRefusal reason) => new(ErrorCode.InvalidToken, reason switch
     {
-        Tokens.TokenRefusal.Missing => "Send a capability token: Authorization: Bearer <token>.",
+        Tokens.TokenRefusal.Missing => "Send a capability token in the Authorization header, after the word Bearer.",
         Tokens.TokenRefusal.Malformed => "The Authorization header does not hold exactly one capability token.",
         Tokens.TokenRefusal.UnsupportedAlgorithm => "Capability tokens are signed with EdDSA (Ed25519) alone.",
         Tokens.TokenRefusal.UnknownKey => "The token names a signing key that is not in force.",

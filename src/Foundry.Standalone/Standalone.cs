@@ -121,7 +121,11 @@ internal sealed class Standalone : IAsyncDisposable
         _running.Add(app);
         await app.StartAsync(listens);
         // A part that has to stop by itself, such as a ledger that finds its files changed, takes the others with it.
-        app.Lifetime.ApplicationStopping.Register(() => stop.TrySetResult());
+        app.Lifetime.ApplicationStopping.Register(() =>
+        {
+            if (stop.TrySetResult())
+                Environment.ExitCode = 1;
+        });
     }
 
     private static string UrlOf(ListenAddress listen) => $"http://{listen.EndPoint}";

@@ -107,6 +107,7 @@ internal sealed class Store(GatewayOptions options, Readiness readiness, TimePro
         parsed.BacklogPolicy = BacklogPolicy.FailFast;
         parsed.ReconnectRetryPolicy = new LinearRetry(500);
         parsed.ClientName = options.Name;
+        parsed.AllowAdmin = true; // The client counts INFO among the administrator's commands; nothing else of them is used.
         return ConnectionMultiplexer.ConnectAsync(parsed);
     }
 
