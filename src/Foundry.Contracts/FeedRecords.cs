@@ -44,5 +44,5 @@ public sealed record JoinRequest(int V, string? Kind, string? Name, string? X, s
 /// <summary>Answer of <c>GET /internal/v1/trust</c>.</summary>
 /// <param name="V">1.</param>
 /// <param name="Root">The root's public key, base64url; the reader compares its thumbprint with the one it pins.</param>
-/// <param name="Trust">The trust set: a <see cref="TrustAnswer"/> as JSON, so that whoever has only the feed can check it too.</param>
+/// <param name="Trust">The trust set's JWS.</param>
 public sealed record TrustAnswer(int V, string Root, string Trust);
