@@ -33,7 +33,7 @@ public static class TrustRegistration
         builder.Services.AddHttpClient(nameof(TrustFollower), client =>
         {
             client.BaseAddress = issuance;
-            client.Timeout = TimeSpan.FromSeconds(5);
+            client.Timeout = TimeSpan.FromSeconds(30); // Issuance lets the question for something newer wait, at most 20 s.
         });
         builder.Services.AddSingleton(services => new TrustFollower(identity, options, folder,
             services.GetRequiredService<IHttpClientFactory>().CreateClient(nameof(TrustFollower)),
