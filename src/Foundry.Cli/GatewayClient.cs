@@ -104,6 +104,7 @@ internal sealed class GatewayClient : IDisposable
         if (body is not null)
             request.Content = new ByteArrayContent(body) { Headers = { ContentType = new MediaTypeHeaderValue(MediaTypeNames.Application.Json) } };
 
+        var changesSomething = method != HttpMethod.Get;
         using var timeout = new CancellationTokenSource(CallTimeout, _time);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(timeout.Token, cancellationToken);
         try
@@ -113,16 +114,16 @@ internal sealed class GatewayClient : IDisposable
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
-            return Answer.Broken($"the gateway at {_address} did not answer within {CallTimeout.TotalSeconds:0} s", mayHaveHappened: true);
+            return Answer.Broken($"the gateway at {_address} did not answer within {CallTimeout.TotalSeconds:0} s", mayHaveHappened: changesSomething);
         }
         catch (HttpRequestException fault)
         {
             var sent = fault.HttpRequestError is not (HttpRequestError.ConnectionError or HttpRequestError.NameResolutionError or HttpRequestError.SecureConnectionError or HttpRequestError.ProxyTunnelError);
-            return Answer.Broken($"the gateway at {_address} cannot be reached: {fault.InnerException?.Message ?? fault.Message}", sent);
+            return Answer.Broken($"the gateway at {_address} cannot be reached: {fault.InnerException?.Message ?? fault.Message}", mayHaveHappened: sent && changesSomething);
         }
         catch (IOException fault)
         {
-            return Answer.Broken($"the connection to the gateway at {_address} broke off: {fault.Message}", mayHaveHappened: true);
+            return Answer.Broken($"the connection to the gateway at {_address} broke off: {fault.Message}", mayHaveHappened: changesSomething);
         }
     }
 

@@ -10,6 +10,10 @@ internal static class Take
 {
     /// <summary>Characters of the longest ID.</summary>
     public const int IdCharsMax = 200;
+    /// <summary>The longest time that is read at all; what an option takes is less.</summary>
+    public static readonly TimeSpan DurationMax = TimeSpan.FromDays(36_500);
+
+    private const int DurationDigitsMax = 12;
 
     /// <summary>A whole number within bounds.</summary>
     public static Option<long?> Number(string name, string description, long from, long to, bool required = false)
@@ -84,8 +88,8 @@ internal static class Take
             'd' => (text[..^1], 86400),
             _ => (text, 1),
         } : (text, 1);
-        // Nine digits keep the product far below what a TimeSpan holds.
-        if (digits.Length is 0 or > 9 || !decimal.TryParse(digits, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var number))
+        if (digits.Length is 0 or > DurationDigitsMax || !decimal.TryParse(digits, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var number)
+            || number * unit > (decimal)DurationMax.TotalSeconds)
             return false;
         duration = TimeSpan.FromTicks((long)(number * unit * TimeSpan.TicksPerSecond));
         return true;
