@@ -66,6 +66,14 @@ public sealed class NodeRun : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Is_never_more_than_fully_loaded()
+    {
+        _line.Write("proc/loadavg", "812.50 400.40 300.30 900/2340 5678\n");
+        await OnceAsync();
+        Assert.Equal("100", JsonElement.Parse(_gateway.Only.Body).GetProperty("cpu_load_pct").GetRawText());
+    }
+
+    [Fact]
     public async Task Does_not_guess_at_ram()
     {
         Directory.Delete(_line.ProcRoot, recursive: true);
