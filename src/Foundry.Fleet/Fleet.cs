@@ -7,7 +7,6 @@ using Foundry.Storage;
 using Foundry.Tokens;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
-using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 
 namespace Foundry.Fleet;
@@ -18,27 +17,16 @@ public static class Fleet
     /// <summary>Its name, and the cluster ID that assertions for it are made out to.</summary>
     public const string Name = "fleet";
 
-    /// <summary>Where it listens.</summary>
-    /// <param name="configuration">The settings: <c>Fleet:Listen</c>, <c>Fleet:AllowPublicListen</c>.</param>
-    public static IReadOnlyList<ListenAddress> Listens(IConfiguration configuration)
-    {
-        var options = FleetOptions.Read(configuration);
-        return [ListenAddress.Parse(options.Listen, "Fleet:Listen", options.AllowPublicListen, "Fleet:AllowPublicListen")];
-    }
-
     /// <summary>Registers the fleet; its registry is read, complete, before this ends.</summary>
     /// <param name="builder">From <see cref="ServiceHost.CreateBuilder"/>.</param>
+    /// <returns>Where it listens.</returns>
     /// <exception cref="StartupException">A setting is wrong, or the registry cannot be read.</exception>
-    public static async Task AddFleet(WebApplicationBuilder builder)
+    public static async Task<IReadOnlyList<ListenAddress>> AddFleetAsync(this WebApplicationBuilder builder)
     {
         ArgumentNullException.ThrowIfNull(builder);
         var options = FleetOptions.Read(builder.Configuration);
-        var listens = Listens(builder.Configuration);
-        builder.WebHost.ConfigureKestrel(kestrel =>
-        {
-            foreach (var listen in listens)
-                listen.Apply(kestrel);
-        });
+        var listen = ListenAddress.Parse(options.Listen, "Fleet:Listen", options.AllowPublicListen, "Fleet:AllowPublicListen");
+        builder.WebHost.ConfigureKestrel(kestrel => listen.Apply(kestrel));
         var folder = ServiceHost.DataFolder(builder.Configuration, FleetOptions.Section);
         // Before the host has a provider to ask: the clock is registered as an instance, here as in tests.
         var time = builder.Services.LastOrDefault(service => service.ServiceType == typeof(TimeProvider))?.ImplementationInstance as TimeProvider ?? TimeProvider.System;
@@ -59,11 +47,12 @@ public static class Fleet
         builder.Services.AddHostedService<OutboxSender>();
         builder.Services.AddHostedService(services => services.GetRequiredService<Registry>());
         builder.Services.AddHostedService(services => services.GetRequiredService<Caretaker>());
+        return [listen];
     }
 
     /// <summary>Maps the fleet's endpoints, all but health behind the gate.</summary>
-    /// <param name="app">Built from what <see cref="AddFleet"/> registered.</param>
-    public static void MapFleet(WebApplication app)
+    /// <param name="app">Built from what <see cref="AddFleetAsync"/> registered.</param>
+    public static void MapFleet(this WebApplication app)
     {
         ArgumentNullException.ThrowIfNull(app);
         app.UseProblems();

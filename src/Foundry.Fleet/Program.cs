@@ -7,9 +7,9 @@ return await ServiceHost.RunAsync(async () =>
 {
     var builder = ServiceHost.CreateBuilder(Fleet.Name);
     using var folder = ServiceHost.DataFolder(builder.Configuration, "Fleet").Lock();
-    await Fleet.AddFleet(builder);
+    var listens = await builder.AddFleetAsync();
     await using var app = builder.Build();
-    Fleet.MapFleet(app);
-    await app.StartAsync(Fleet.Listens(builder.Configuration));
+    app.MapFleet();
+    await app.StartAsync(listens);
     await app.WaitForShutdownAsync();
 });

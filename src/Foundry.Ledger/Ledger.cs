@@ -20,7 +20,7 @@ public static class Ledger
     /// <param name="builder">The application.</param>
     /// <returns>Where it listens.</returns>
     /// <exception cref="StartupException">A setting is wrong.</exception>
-    public static ListenAddress AddLedger(this WebApplicationBuilder builder)
+    public static IReadOnlyList<ListenAddress> AddLedger(this WebApplicationBuilder builder)
     {
         ArgumentNullException.ThrowIfNull(builder);
         var options = LedgerOptions.From(builder.Configuration.GetSection(Section));
@@ -37,7 +37,7 @@ public static class Ledger
         builder.Services.AddSingleton<ReadRecorder>();
         builder.Services.AddSingleton<StartVerifier>();
         builder.Services.AddHostedService(services => services.GetRequiredService<StartVerifier>());
-        return listen;
+        return [listen];
     }
 
     /// <summary>Maps the ledger's endpoints, behind the gate that lets in only what a gateway or another part sends.</summary>

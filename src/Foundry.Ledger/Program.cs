@@ -5,10 +5,10 @@ using Foundry.ServiceDefaults;
 return await ServiceHost.RunAsync(async () =>
 {
     var builder = ServiceHost.CreateBuilder(Ledger.Part);
-    var listen = builder.AddLedger();
+    var listens = builder.AddLedger();
     await using var app = builder.Build();
     app.MapLedger();
-    await app.StartAsync([listen]);
+    await app.StartAsync(listens);
     await app.WaitForShutdownAsync();
     app.Services.GetRequiredService<StartVerifier>().ThrowIfCorrupt();
 });
