@@ -104,7 +104,7 @@ internal sealed class Output(Surroundings surroundings, bool asJson)
     {
         var table = NewTable();
         foreach (var column in columns)
-            table.AddColumn(new TableColumn(new Text(column)) { NoWrap = !surroundings.OutputIsTerminal });
+            table.AddColumn(NewColumn(new Text(column)));
         foreach (var element in elements)
             table.AddRow(columns.Select(column => new Text(Cell(element, column))));
         Write(table);
@@ -116,8 +116,7 @@ internal sealed class Output(Surroundings surroundings, bool asJson)
         if (record.ValueKind != JsonValueKind.Object)
             return;
         var table = NewTable().HideHeaders();
-        table.AddColumn("");
-        table.AddColumn(new TableColumn("") { NoWrap = !surroundings.OutputIsTerminal });
+        table.AddColumns(NewColumn(Text.Empty), NewColumn(Text.Empty));
         foreach (var member in record.EnumerateObject())
             table.AddRow(new Text(Plain.Text(member.Name)), new Text(Cell(record, member.Name, nested: false)));
         Write(table);
@@ -144,19 +143,29 @@ internal sealed class Output(Surroundings surroundings, bool asJson)
         Border = surroundings.OutputIsTerminal ? TableBorder.Simple : TableBorder.None,
     };
 
+    // Two spaces between columns: one may stand in a display name.
+    private TableColumn NewColumn(Text header) => new(header) { NoWrap = !surroundings.OutputIsTerminal, Padding = new Padding(0, 0, surroundings.OutputIsTerminal ? 0 : 2, 0) };
+
     private void Write(Table table)
     {
-        using var writer = new StreamWriter(surroundings.Output, Utf8, leaveOpen: true);
+        using var rendered = new StringWriter();
         var console = AnsiConsole.Create(new AnsiConsoleSettings
         {
             Ansi = AnsiSupport.No,
             ColorSystem = ColorSystemSupport.NoColors,
             Interactive = InteractionSupport.No,
-            Out = new AnsiConsoleOutput(writer),
+            Out = new AnsiConsoleOutput(rendered),
         });
         // Where no terminal ends the line, nothing is cut or folded.
         console.Profile.Width = surroundings.OutputIsTerminal ? surroundings.Width : int.MaxValue / 2;
         console.Write(table);
+        // The last column's padding is nobody's.
+        foreach (var line in rendered.ToString().Split('\n'))
+        {
+            if (line.AsSpan().TrimEnd() is { Length: > 0 } text)
+                surroundings.Output.Write(Utf8.GetBytes($"{text}\n"));
+        }
+        surroundings.Output.Flush();
     }
 
     private static string Cell(JsonElement element, string path, bool nested = true)

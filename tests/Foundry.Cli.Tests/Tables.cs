@@ -97,7 +97,28 @@ public sealed class Tables
         Assert.All(ran.Output.Split('\n'), text => Assert.InRange(text.Length, 0, Surroundings.WidthDefault));
     }
 
-    // Columns are apart by two spaces or more; how many is Spectre's business.
+    [Fact]
+    public async Task Have_columns_two_spaces_apart_and_lines_without_tails()
+    {
+        await using var gateway = await StandInGateway.StartAsync(Said.Json("""{"tenant_id":"acme-corp","display_name":"Acme Corporation","max_vms":10}"""));
+        using var line = new CommandLine();
+        Assert.Equal("""
+            tenant_id     acme-corp
+            display_name  Acme Corporation
+            max_vms       10
+
+            """, (await line.RunAsync(gateway, "tenant", "show", "acme-corp")).Output);
+    }
+
+    [Fact]
+    public async Task Without_rows_are_their_header()
+    {
+        await using var gateway = await StandInGateway.StartAsync(Said.Json("[]"));
+        using var line = new CommandLine();
+        Assert.Equal("vm_id  tenant_id  vm_type  state  ram_alloc_mb  vcpu_count  disk_gb  node_id  started_at\n", (await line.RunAsync(gateway, "vm", "list")).Output);
+    }
+
+    // What is in the columns, however far apart they are.
     private static string[] Lines(Ran ran)
     {
         Assert.Equal(ExitCode.Done, ran.Exit);
