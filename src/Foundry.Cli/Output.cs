@@ -7,6 +7,9 @@ namespace Foundry.Cli;
 /// <summary>Results go to standard output, as tables for people or as the server's own JSON; all else to standard error.</summary>
 internal sealed class Output(Surroundings surroundings, bool asJson)
 {
+    /// <summary>Columns that a cell takes beside its text, at most.</summary>
+    private const int CellMargin = 2;
+
     private static readonly UTF8Encoding Utf8 = new(encoderShouldEmitUTF8Identifier: false);
 
     /// <summary>Whether JSON was asked for.</summary>
@@ -99,14 +102,28 @@ internal sealed class Output(Surroundings surroundings, bool asJson)
         Detail("next", Advice.For(answer));
     }
 
-    /// <summary>A list: one row for each element, the columns named as in the JSON (<c>a.b</c> is member b of a).</summary>
+    /// <summary>
+    /// A list: one row for each element, the columns named as in the JSON (<c>a.b</c> is member b of a). What is too wide for
+    /// the terminal is shown a block for each element instead: an ID folded over three lines cannot be copied.
+    /// </summary>
     public void Rows(IEnumerable<JsonElement> elements, params string[] columns)
     {
+        List<string[]> rows = [.. elements.Select(element => columns.Select(column => Cell(element, column)).ToArray())];
+        var width = columns.Select((column, i) => rows.Select(row => row[i].Length).Append(column.Length).Max() + CellMargin).Sum() + CellMargin;
+        if (surroundings.OutputIsTerminal && width > surroundings.Width)
+        {
+            foreach (var row in rows)
+            {
+                Pairs(columns.Zip(row));
+                Line("");
+            }
+            return;
+        }
         var table = NewTable();
         foreach (var column in columns)
             table.AddColumn(NewColumn(new Text(column)));
-        foreach (var element in elements)
-            table.AddRow(columns.Select(column => new Text(Cell(element, column))));
+        foreach (var row in rows)
+            table.AddRow(row.Select(cell => new Text(cell)));
         Write(table);
     }
 
@@ -115,11 +132,7 @@ internal sealed class Output(Surroundings surroundings, bool asJson)
     {
         if (record.ValueKind != JsonValueKind.Object)
             return;
-        var table = NewTable().HideHeaders();
-        table.AddColumns(NewColumn(Text.Empty), NewColumn(Text.Empty));
-        foreach (var member in record.EnumerateObject())
-            table.AddRow(new Text(Plain.Text(member.Name)), new Text(Cell(record, member.Name, nested: false)));
-        Write(table);
+        Pairs(record.EnumerateObject().Select(member => (Plain.Text(member.Name), Cell(record, member.Name, nested: false))));
     }
 
     /// <summary>The elements of a list answer: the array itself, or the one array in its envelope.</summary>
@@ -135,6 +148,15 @@ internal sealed class Output(Surroundings surroundings, bool asJson)
     {
         Note(complaint.What);
         Detail("next", complaint.Next);
+    }
+
+    private void Pairs(IEnumerable<(string Name, string Value)> pairs)
+    {
+        var table = NewTable().HideHeaders();
+        table.AddColumns(NewColumn(Text.Empty), NewColumn(Text.Empty));
+        foreach (var (name, value) in pairs)
+            table.AddRow(new Text(name), new Text(value));
+        Write(table);
     }
 
     private Table NewTable() => new()
