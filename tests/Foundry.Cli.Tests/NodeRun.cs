@@ -382,7 +382,8 @@ public sealed class NodeRun : IAsyncLifetime
     private Task<Ran> OnceAsync(params string[] args) => _line.RunAsync(_gateway, ["node", "run", "--node-id", "n1", "--once", .. args]);
 
     private Task<Ran> StartAsync(params string[] args) =>
-        _line.RunAsync(TextWriter.Synchronized(_error), _stop.Token, ["node", "run", "--node-id", "n1", "--gateway", _gateway.Address, .. args]);
+        _line.RunAsync(TextWriter.Synchronized(_error), _stop.Token, ["node", "run", "--node-id", "n1", "--gateway", _gateway.Address, .. args])
+            .WaitAsync(StandInGateway.Patience, TestContext.Current.CancellationToken);
 
     private async Task StopAsync(Task<Ran> run)
     {
