@@ -95,12 +95,13 @@ public sealed class Walk : IAsyncLifetime
     /// <summary>The payloads of a log's entries of one type, once there are as many as expected.</summary>
     public async Task<IReadOnlyList<System.Text.Json.JsonElement>> EntriesAsync(string token, string eventType, int atLeast, CancellationToken cancellation)
     {
-        using var poll = new PeriodicTimer(TimeSpan.FromMilliseconds(100));
-        while (true)
+        using var poll = new PeriodicTimer(TimeSpan.FromMilliseconds(200));
+        for (var attempt = 0; ; attempt++)
         {
             var page = await Client.GetAsync(token, $"/v1/entries?event_type={eventType}&limit=100", cancellation);
             if (page.Status == 200 && page.Json.GetProperty("entries").GetArrayLength() >= atLeast)
                 return [.. page.Json.GetProperty("entries").EnumerateArray().Select(entry => entry.GetProperty("payload"))];
+            Assert.True(attempt < 100, $"not {atLeast} {eventType}: {page.Status} {page.Body}");
             await poll.WaitForNextTickAsync(cancellation);
         }
     }
