@@ -122,8 +122,16 @@ internal sealed class Standalone : IAsyncDisposable
 
     private async Task StartAsync(WebApplication app, IReadOnlyList<ListenAddress> listens, TaskCompletionSource stop)
     {
+        try
+        {
+            await app.StartAsync(listens);
+        }
+        catch
+        {
+            await app.DisposeAsync();
+            throw;
+        }
         _running.Add(app);
-        await app.StartAsync(listens);
         // A part that has to stop by itself, such as a ledger that finds its files changed, takes the others with it.
         app.Lifetime.ApplicationStopping.Register(() =>
         {

@@ -45,12 +45,31 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
     {
         ArgumentNullException.ThrowIfNull(folder);
         (_identity, _options, _folder, _issuance, _time, _readiness, _log) = (identity, options, folder, issuance, time, readiness, log);
-        if (folder.Read(FileName) is { } text)
-            _current = TryRead(text) ?? throw new StateCorruptException(folder.File(FileName), $"this is not a trust set signed by the pinned root {options.RootThumbprint}");
+        _current = ReadStored(folder, options);
         var knows = _current is not null && Knows(_current);
         readiness.Report("trust", knows, knows ? null : "waiting for issuance");
         if (knows)
             _joined.SetResult();
+    }
+
+    /// <summary>The set that is on disk, or null where there is none.</summary>
+    /// <param name="folder">The part's folder.</param>
+    /// <param name="options">Whom it pins.</param>
+    /// <exception cref="StateCorruptException">The file on disk is not a set that the pinned root signed.</exception>
+    internal static TrustSet? ReadStored(StateFolder folder, TrustOptions options)
+    {
+        if (folder.Read(FileName) is not { } text)
+            return null;
+        try
+        {
+            if (JsonSerializer.Deserialize(text, WireJson.Default.TrustAnswer) is { } answer && TryRead(answer, options) is { } set)
+                return set;
+        }
+        catch (JsonException)
+        {
+            // Said below, like everything else that the file could be instead.
+        }
+        throw new StateCorruptException(folder.File(FileName), $"this is not a trust set signed by the pinned root {options.RootThumbprint}");
     }
 
     /// <inheritdoc/>
@@ -154,20 +173,10 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
 
     private bool Knows(TrustSet set) => set.Keys.Any(key => key.Kid == _identity.Key.Kid && key.Kind == _identity.Kind);
 
-    private TrustSet? TryRead(string text)
-    {
-        try
-        {
-            return JsonSerializer.Deserialize(text, WireJson.Default.TrustAnswer) is { } answer ? TryRead(answer) : null;
-        }
-        catch (JsonException)
-        {
-            return null;
-        }
-    }
+    private TrustSet? TryRead(TrustAnswer answer) => TryRead(answer, _options);
 
-    private TrustSet? TryRead(TrustAnswer answer) =>
-        answer.V == 1 && VerifyingKey.TryCreate(answer.Root, out var root) && root.Kid == _options.RootThumbprint && TrustSet.TryVerify(answer.Trust, root, out var set) ? set : null;
+    private static TrustSet? TryRead(TrustAnswer answer, TrustOptions options) =>
+        answer.V == 1 && VerifyingKey.TryCreate(answer.Root, out var root) && root.Kid == options.RootThumbprint && TrustSet.TryVerify(answer.Trust, root, out var set) ? set : null;
 
     /// <inheritdoc/>
     public override void Dispose()
