@@ -18,6 +18,7 @@ internal sealed class Reconciler(Quotas quotas, Store store, TenantDirectory dir
     : BackgroundService
 {
     private static readonly TimeSpan FleetAnswerMax = TimeSpan.FromSeconds(10);
+    private const string Comparing = "held numbers are compared with the fleet's list";
     private const int VmIdCharsMax = 256;
     // MiB or GiB of one VM: so much that nobody has it, so little that sums stay exact.
     private const long SizeMax = 1L << 40;
@@ -45,9 +46,16 @@ internal sealed class Reconciler(Quotas quotas, Store store, TenantDirectory dir
     }
 
     /// <inheritdoc/>
+    public override Task StartAsync(CancellationToken cancellationToken)
+    {
+        // Here and not in ExecuteAsync, which may begin only after the port is open.
+        readiness.Report("quotas", met: false, Comparing);
+        return base.StartAsync(cancellationToken);
+    }
+
+    /// <inheritdoc/>
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
-        readiness.Report("quotas", met: false, "held numbers are compared with the fleet's list");
         directory.TenantChanged += OnTenantChanged;
         try
         {
@@ -61,7 +69,7 @@ internal sealed class Reconciler(Quotas quotas, Store store, TenantDirectory dir
                 if (run != rebuiltRun)
                 {
                     // At a start this keeps the gateway unready. Later it is only shown: creates are refused, reads and deletes go on.
-                    readiness.Report("quotas", met: false, "held numbers are compared with the fleet's list", required: rebuiltRun is null);
+                    readiness.Report("quotas", met: false, Comparing, required: rebuiltRun is null);
                     if (!await BeginAsync(stoppingToken))
                         continue;
                     rebuiltRun = run;

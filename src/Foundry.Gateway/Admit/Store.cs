@@ -17,7 +17,6 @@ internal sealed class Store(GatewayOptions options, Readiness readiness, TimePro
     private ConnectionMultiplexer? _redis;
     private readonly Lock _lock = new();
     private volatile string? _runId;
-    private volatile string? _connectionFailure;
     private int _losses;
     private long _policyCheckedAt = long.MinValue;
 
@@ -50,9 +49,16 @@ internal sealed class Store(GatewayOptions options, Readiness readiness, TimePro
     }
 
     /// <inheritdoc/>
+    public override Task StartAsync(CancellationToken cancellationToken)
+    {
+        // Here and not in ExecuteAsync, which may begin only after the port is open.
+        readiness.Report("redis", met: false, "not connected yet", required: false);
+        return base.StartAsync(cancellationToken);
+    }
+
+    /// <inheritdoc/>
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
-        readiness.Report("redis", met: false, "not connected yet", required: false);
         using var timer = new PeriodicTimer(ProbeInterval, time);
         do
         {
@@ -78,7 +84,7 @@ internal sealed class Store(GatewayOptions options, Readiness readiness, TimePro
         var losses = Volatile.Read(ref _losses);
         var primaries = _redis.GetServers().Where(server => server.IsConnected && !server.IsReplica).OrderBy(server => server.EndPoint.ToString(), StringComparer.Ordinal).ToArray();
         if (primaries.Length == 0)
-            throw new RedisException(_connectionFailure is { } failure ? $"not connected ({failure})" : "not connected");
+            throw new RedisException($"not connected ({await WhyNotAsync(_redis)})");
         // In a cluster each primary has a part of the tenants, and any of them may have begun another life.
         var server = primaries[0];
         var runs = new List<string>();
@@ -131,10 +137,23 @@ internal sealed class Store(GatewayOptions options, Readiness readiness, TimePro
     private static async Task<string?> ReadAsync(IServer server, string section, string name) =>
         (await server.InfoAsync(section)).SelectMany(pairs => pairs).FirstOrDefault(pair => pair.Key == name).Value;
 
+    /// <summary>A password that is not the store's reads otherwise than a store that is not there; neither text has a secret in it.</summary>
+    private static async Task<ConnectionFailureType> WhyNotAsync(ConnectionMultiplexer redis)
+    {
+        try
+        {
+            await redis.GetDatabase().PingAsync();
+            return ConnectionFailureType.None;
+        }
+        catch (RedisConnectionException fault)
+        {
+            return (fault.InnerException as RedisConnectionException ?? fault).FailureType;
+        }
+    }
+
     /// <summary>What answers on the next connection may be another life of the store, so nothing is counted there before a probe has asked.</summary>
     private void OnConnectionFailed(object? sender, ConnectionFailedEventArgs failed)
     {
-        _connectionFailure = failed.FailureType.ToString();
         if (failed.ConnectionType != ConnectionType.Interactive)
             return;
         Interlocked.Increment(ref _losses);

@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
+using System.Text.Json;
 using Foundry.Contracts;
 using Foundry.Gateway.Admit;
 using Foundry.Gateway.Authenticate;
@@ -10,6 +11,7 @@ using Foundry.Gateway.Config;
 using Foundry.ServiceDefaults;
 using Foundry.Standalone;
 using Foundry.Testing;
+using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using StackExchange.Redis;
@@ -183,6 +185,17 @@ internal static class Eventually
     }
 }
 
+/// <summary>What <c>/readyz</c> says.</summary>
+internal static class ReadinessText
+{
+    /// <summary>Whether a need's entry has this text in it.</summary>
+    public static bool Shows(this Readiness readiness, string need, string text)
+    {
+        var answer = JsonSerializer.SerializeToElement(((IValueHttpResult)readiness.ToResult()).Value);
+        return answer.GetProperty("needs").TryGetProperty(need, out var entry) && entry.GetProperty("detail").GetString()?.Contains(text, StringComparison.Ordinal) == true;
+    }
+}
+
 /// <summary>Tenants that nobody else has.</summary>
 internal static class Tenants
 {
@@ -233,11 +246,18 @@ internal sealed class OwnRedis : IDisposable
         var start = new ProcessStartInfo("redis-server") { RedirectStandardOutput = true };
         foreach (var argument in (string[])["--port", Port.ToString(CultureInfo.InvariantCulture), "--bind", "127.0.0.1", "--save", "", "--dir", _folder.Path, "--maxmemory-policy", "noeviction", .. _settings])
             start.ArgumentList.Add(argument);
-        _process = Process.Start(start)!;
-        while (await _process.StandardOutput.ReadLineAsync() is { } line)
-            if (line.Contains("Ready to accept connections", StringComparison.Ordinal))
-                break;
+        var ready = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        _process = new Process { StartInfo = start };
+        _process.OutputDataReceived += (_, line) =>
+        {
+            if (line.Data is null)
+                ready.TrySetException(new InvalidOperationException("redis-server ended before it was ready."));
+            else if (line.Data.Contains("Ready to accept connections", StringComparison.Ordinal))
+                ready.TrySetResult();
+        };
+        _process.Start();
         _process.BeginOutputReadLine();
+        await ready.Task;
     }
 
     public void Kill()
