@@ -3,6 +3,9 @@ using CsCheck;
 using Foundry.Contracts;
 using Foundry.Gateway.Admit;
 using Foundry.Gateway.Authenticate;
+using Foundry.Gateway.Config;
+using Foundry.Tokens;
+using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
 using StackExchange.Redis;
@@ -443,6 +446,25 @@ public sealed class StoreAway(EngineSet engines) : IClassFixture<EngineSet>
         Assert.NotNull((await gateways[0].SpendAsync(tenant, 1)).RetryAfter);
         time.Advance(TimeSpan.FromMilliseconds(1));
         Assert.Null((await gateways[0].SpendAsync(tenant, 1)).RetryAfter);
+    }
+
+    /// <summary>HAZARDS 49: whoever is limited by a share can see it.</summary>
+    [Fact]
+    public async Task Shows_in_the_answers_headers()
+    {
+        await using var gateways = Gateways.Away(new FakeTimeProvider(), gatewaysExpected: 3);
+        using var heartbeats = new HeartbeatLane();
+        var tenant = Tenants.New(rpm: 600);
+        var token = new CapabilityToken { Iss = "", Aud = CapabilityToken.Audience, Jti = "j", Iat = 0, Nbf = 0, Exp = 0, Sub = "s", Scope = "read", SubjectPubkey = "k", TenantId = tenant.TenantId };
+        var exchange = Exchange.Begin(new DefaultHttpContext());
+        exchange.Route = new RoutePolicy("route", "cluster", default!, [], default!);
+        exchange.Caller = new Caller(token, default);
+
+        var refusal = await new RateGate(gateways[0], heartbeats, Tenants.Directory(tenant)).AdmitAsync(exchange);
+
+        Assert.Equal((ErrorCode.RateLimited, TimeSpan.FromMilliseconds(300)), (refusal!.Error, refusal.RetryAfter!.Value));
+        var headers = exchange.Context.Response.Headers;
+        Assert.Equal(("local", "\"tenant\";q=200;w=60", "\"tenant\";r=0;t=6"), (headers["X-Foundry-Limiter"].ToString(), headers["RateLimit-Policy"].ToString(), headers["RateLimit"].ToString()));
     }
 
     /// <summary>A share below one request a minute used to be rounded up to one, on every gateway.</summary>

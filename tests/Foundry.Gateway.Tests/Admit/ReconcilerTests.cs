@@ -131,17 +131,31 @@ public sealed class Reconciliation(EngineSet engines) : IClassFixture<EngineSet>
     {
         await using var part = await Part.StartAsync(engines.Of(kind));
         await part.Reconciler.RebuildAsync(part.Tenant.TenantId, Cancellation);
-        await part.ReserveAsync("r");
-        part.Fleet.Add(Vms.Of("settled", 5, 2, "r"));
         part.Fleet.Add(Vms.Of("others", 5, 2));
         part.Fleet.AfterList = async () =>
         {
+            part.Fleet.Remove("others"); // Never counted, and yet destroyed through the gateway.
+            await part.Quotas.DestroyAsync(part.Tenant.TenantId, "others");
+        };
+
+        await part.ReconcileAsync();
+
+        Assert.Equal(0, (await part.HeldAsync()).Vms);
+    }
+
+    /// <summary>The gateway was faster than the list: its settling of the same create used to be repeated after the destroy.</summary>
+    [Theory, MemberData(nameof(Engines.All), MemberType = typeof(Engines))]
+    public async Task Does_not_settle_again_what_was_settled_and_destroyed_in_the_meantime(string kind)
+    {
+        await using var part = await Part.StartAsync(engines.Of(kind));
+        await part.Reconciler.RebuildAsync(part.Tenant.TenantId, Cancellation);
+        await part.ReserveAsync("r");
+        part.Fleet.Add(Vms.Of("settled", 5, 2, "r"));
+        part.Fleet.AfterList = async () =>
+        {
             await part.Quotas.CommitAsync(part.Tenant.TenantId, "r", "settled", 5, 2);
-            foreach (var vm in (string[])["settled", "others"])
-            {
-                part.Fleet.Remove(vm);
-                await part.Quotas.DestroyAsync(part.Tenant.TenantId, vm);
-            }
+            part.Fleet.Remove("settled");
+            await part.Quotas.DestroyAsync(part.Tenant.TenantId, "settled");
         };
 
         await part.ReconcileAsync();

@@ -133,6 +133,38 @@ public sealed class CountersStore
         await Assert.ThrowsAnyAsync<RedisException>(() => store.Store.EvaluateAsync(Ping, [], []));
     }
 
+    /// <summary>A restarted store with its files used to be taken for its earlier life until the next probe.</summary>
+    [Fact(Skip = "FOUNDRY_TEST_REDIS is not set", SkipType = typeof(Engines), SkipWhen = nameof(Engines.NoRedis))]
+    public async Task That_was_restarted_is_not_asked_before_it_was_looked_at_again()
+    {
+        using var redis = await OwnRedis.StartAsync("--appendonly", "yes", "--appendfsync", "always");
+        var time = new FakeTimeProvider(); // Probes come when this test says so.
+        await using var store = await RunningStore.BeginAsync(redis.Address, time);
+        await Eventually.TrueAsync(() =>
+        {
+            time.Advance(TimeSpan.FromMilliseconds(250));
+            return store.Store.IsUp;
+        });
+        var run = store.Store.RunId!;
+        var tenant = Tenants.New();
+        Assert.True(await store.Quotas.RebuildAsync(tenant.TenantId, run, new(1, 1, 0, [])));
+
+        redis.Kill();
+        await redis.StartAgainAsync();
+        using var engine = Engine.At(redis.Address);
+        Assert.Equal(run, (string?)await engine.Data.HashGetAsync(Tenants.KeyOf(tenant, "quota"), "run"));
+        await Eventually.TrueAsync(async () => ((string?)await engine.Data.ExecuteAsync("CLIENT", "LIST"))!.Contains("name=gateway ", StringComparison.Ordinal));
+
+        await Assert.ThrowsAnyAsync<RedisException>(() => store.Quotas.ReserveAsync(tenant, "r", 1, 1, DateTimeOffset.UnixEpoch));
+        await Eventually.TrueAsync(() =>
+        {
+            time.Advance(TimeSpan.FromMilliseconds(250));
+            return store.Store.IsUp;
+        });
+        Assert.NotEqual(run, store.Store.RunId);
+        Assert.True((await store.Quotas.ReserveAsync(tenant, "r", 1, 1, DateTimeOffset.UnixEpoch)).NeedsRebuild);
+    }
+
     /// <summary>HAZARDS 41: one call a request, and none for a tenant that is known to be over.</summary>
     [Fact(Skip = "FOUNDRY_TEST_REDIS is not set", SkipType = typeof(Engines), SkipWhen = nameof(Engines.NoRedis))]
     public async Task Is_asked_once_a_request_and_not_at_all_by_who_is_known_to_be_over()
