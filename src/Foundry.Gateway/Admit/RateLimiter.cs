@@ -77,7 +77,7 @@ internal sealed class RateLimiter : IDisposable
     private readonly ConcurrentDictionary<string, LocalBucket> _shares = new(StringComparer.Ordinal);
     private readonly ConcurrentDictionary<string, (long At, int Cost, RateVerdict Verdict)> _knownOver = new(StringComparer.Ordinal);
 
-    /// <summary>Makes one that follows the directory: new tenants begin with a full bucket, changed rates count at once.</summary>
+    /// <summary>Makes one that follows the directory: changed rates count at once.</summary>
     public RateLimiter(Store store, TenantDirectory directory, GatewayOptions options, TimeProvider time, ILogger<RateLimiter> log)
     {
         (_store, _directory, _options, _time, _log) = (store, directory, options, time, log);
@@ -138,17 +138,14 @@ internal sealed class RateLimiter : IDisposable
     }
 
     /// <summary>
-    /// A tenant that issuance made this moment has no history anywhere, so none can have been lost: its bucket begins full.
+    /// A tenant that issuance made this moment has no history anywhere, so none can have been lost: its bucket begins full. Called before
+    /// the tenant is known here, so no request can come first and find it empty.
     /// </summary>
-    private void OnTenantChanged(Tenant tenant, bool created)
+    /// <param name="tenant">The new tenant.</param>
+    public async Task BeginFullAsync(Tenant tenant)
     {
-        _knownOver.TryRemove(tenant.TenantId, out _);
-        if (created && _store.IsUp && _time.GetUtcNow() - tenant.CreatedAt < TimeSpan.FromSeconds(10))
-            _ = BeginFullAsync(tenant);
-    }
-
-    private async Task BeginFullAsync(Tenant tenant)
-    {
+        if (!_store.IsUp || _time.GetUtcNow() - tenant.CreatedAt > TimeSpan.FromSeconds(10))
+            return;
         try
         {
             await SpendSharedAsync(tenant, cost: 0, fresh: true);
@@ -158,6 +155,8 @@ internal sealed class RateLimiter : IDisposable
             _log.LogDebug("The bucket of {Tenant} begins empty: {Reason}", tenant.TenantId, fault.Message);
         }
     }
+
+    private void OnTenantChanged(Tenant tenant, bool created) => _knownOver.TryRemove(tenant.TenantId, out _);
 
     private static RedisKey Key(string tenantId, string name) => $"foundry:v1:{{{tenantId}}}:{name}";
 
