@@ -21,6 +21,7 @@ internal sealed class EmbeddedRedis : IDisposable
     private const int SocketPathBytesMax = 100;
     private const string SocketFile = "redis.sock";
     private const string CleanStopFile = "stopped-clean";
+    private static readonly TimeSpan CommitMax = TimeSpan.FromSeconds(5);
 
     private readonly GarnetServer _server;
     private readonly StateFolder _folder;
@@ -82,10 +83,26 @@ internal sealed class EmbeddedRedis : IDisposable
     /// <summary>Stops the server and seals its files, so that the next start may read them.</summary>
     public void Dispose()
     {
+        var complete = TryCommit();
         _server.Dispose();
-        _folder.Write(CleanStopFile, Seal(_folder) + "\n");
+        if (complete)
+            _folder.Write(CleanStopFile, Seal(_folder) + "\n");
         if (_socketFolder is not null)
             Directory.Delete(_socketFolder, recursive: true);
+    }
+
+    /// <summary>The server writes its append-only file every 20 ms, and forgets the last of it when it is only disposed of.</summary>
+    private bool TryCommit()
+    {
+        using var limit = new CancellationTokenSource(CommitMax);
+        try
+        {
+            return _server.Store.CommitAOFAsync(limit.Token).AsTask().GetAwaiter().GetResult();
+        }
+        catch (OperationCanceledException)
+        {
+            return false;
+        }
     }
 
     private static bool WasStoppedClean(StateFolder folder) => folder.Read(CleanStopFile)?.TrimEnd('\n') == Seal(folder);
