@@ -120,8 +120,8 @@ public sealed class RateBucket(EngineSet engines) : IClassFixture<EngineSet>
         await using var gateways = await Gateways.StartAsync(engine, 1);
         var tenant = Tenants.New(rpm: 600, createdAt: gateways.Time.GetUtcNow());
 
+        await gateways[0].BeginFullAsync(tenant);
         gateways.Directory.Change(tenant);
-        await Eventually.TrueAsync(() => engine.Data.KeyExistsAsync(Tenants.KeyOf(tenant, Rate)));
 
         Assert.Equal(59, (await gateways.AskAsync(tenant, 1)).Remaining);
     }
