@@ -44,7 +44,7 @@ internal sealed class ResponseFilter(GatewayMetrics metrics, Recorder recorder, 
         headers.Clear();
         headers.ContentType = "application/json";
         headers.Vary = "Authorization";
-        headers[FoundryHeaders.RequestId] = exchange.RequestId;
+        exchange.PutAnswerHeaders();
 
         FilteredStream? filtered = null;
         try
@@ -115,7 +115,6 @@ internal sealed class ResponseFilter(GatewayMetrics metrics, Recorder recorder, 
     {
         exchange.AnswerRefusal = refusal;
         transform.SuppressResponseBody = true;
-        transform.HttpContext.Response.Headers.Clear();
     }
 
     private Refusal Unfilterable(string routeId, string why)

@@ -88,7 +88,7 @@ internal sealed class BackendTransforms(CallerAssertions assertions, ResponseFil
             headers.Remove(name);
         foreach (var name in headers.Keys.Where(name => name.StartsWith(FoundryHeaders.Prefix, StringComparison.OrdinalIgnoreCase)).ToArray())
             headers.Remove(name);
-        headers[FoundryHeaders.RequestId] = exchange.RequestId;
+        exchange.PutAnswerHeaders();
         if (transform.ProxyResponse is { } answer)
             await filter.ApplyAsync(exchange, transform, answer);
     }
