@@ -78,7 +78,7 @@ public static class Gateway
 
         // Record
         var database = await Database.OpenAsync(null, folder, "gateway.db", Recorder.Migrations);
-        services.AddSingleton(database);
+        services.AddSingleton(_ => database); // By a factory, so that it is closed with the application.
         services.AddSingleton<Outbox>();
         services.AddSingleton<Recorder>();
         services.AddSingleton<Outcome>();
