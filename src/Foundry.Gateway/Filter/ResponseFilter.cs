@@ -70,7 +70,8 @@ internal sealed class ResponseFilter(GatewayMetrics metrics, Recorder recorder, 
                 await filtered.DisposeAsync();
             }
         }
-        catch (Exception fault) when (fault is UnfilterableException or InvalidDataException or NotSupportedException)
+        // InvalidOperationException is how the Brotli decoder says that its input is none.
+        catch (Exception fault) when (fault is UnfilterableException or InvalidDataException or NotSupportedException or InvalidOperationException)
         {
             if (filtered is not null)
                 await filtered.DisposeAsync();
