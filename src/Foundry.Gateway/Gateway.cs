@@ -155,7 +155,7 @@ public static class Gateway
         }
         catch (InvalidOperationException fault)
         {
-            throw new StartupException($"The settings of the Gateway section are not sound: {fault.InnerException?.Message ?? fault.Message}", fault);
+            throw new StartupException($"The settings of the Gateway section are not sound: {fault.Message}", fault);
         }
         var problems = options.Problems().ToArray();
         return problems.Length == 0 ? options : throw new StartupException(string.Join("\n", problems));
