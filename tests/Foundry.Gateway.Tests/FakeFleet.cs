@@ -12,17 +12,20 @@ internal sealed class FakeFleet(TimeProvider time) : IAsyncDisposable
     private int _made;
     private FaultyBackend? _backend;
 
-    public FaultyBackend Backend => _backend ??= new FaultyBackend(request => Task.FromResult(Override(request) ?? Answer(request)));
+    public FaultyBackend Backend => _backend ??= new FaultyBackend(AnswerAsync);
 
     /// <summary>Answers instead; null leaves the request to the fleet.</summary>
     public Func<BackendRequest, BackendAnswer?> Override { get; set; } = _ => null;
+
+    /// <summary>What it says, with <see cref="Override"/> before it.</summary>
+    public Task<BackendAnswer> AnswerAsync(BackendRequest request) => Task.FromResult(Override(request) ?? Answer(request));
 
     public ConcurrentDictionary<string, VmRecord> Vms { get; } = new(StringComparer.Ordinal);
 
     /// <summary>Nodes by tenant and name.</summary>
     public ConcurrentDictionary<(string? Tenant, string Node), string> Nodes { get; } = [];
 
-    public VmRecord Add(string? tenantId, string? vmId = null, string? reservation = null, long ramMb = 1024)
+    public VmRecord Add(string? tenantId, string? vmId = null, string? reservation = null, long ramMb = 1024, long diskGb = 8)
     {
         var vm = new VmRecord
         {
@@ -32,7 +35,7 @@ internal sealed class FakeFleet(TimeProvider time) : IAsyncDisposable
             RamAllocMb = ramMb,
             VcpuCount = 1,
             TenantId = tenantId,
-            DiskGb = 8,
+            DiskGb = diskGb,
             ReservationId = reservation,
         };
         return Vms[vm.VmId] = vm;
@@ -42,7 +45,7 @@ internal sealed class FakeFleet(TimeProvider time) : IAsyncDisposable
     public VmRecord Make(BackendRequest create)
     {
         var body = JsonSerializer.Deserialize(create.Body, WireJson.Default.CreateVm)!;
-        return Add(body.TenantId, reservation: create[FoundryHeaders.Reservation]!.Split(';')[0], ramMb: body.RamMb ?? 1024);
+        return Add(body.TenantId, reservation: create[FoundryHeaders.Reservation]!.Split(';')[0], ramMb: body.RamMb!.Value, diskGb: body.DiskGb ?? CreateVm.DefaultDiskGb(body.RamMb.Value));
     }
 
     public static string ToJson(VmRecord vm) => JsonSerializer.Serialize(vm with { ReservationId = null }, WireJson.Default.VmRecord);

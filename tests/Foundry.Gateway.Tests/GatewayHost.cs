@@ -88,6 +88,7 @@ internal sealed class GatewayHost : IAsyncDisposable
         try
         {
             await host.StartGatewayAsync();
+            host.Forget();
             return host;
         }
         catch
@@ -130,7 +131,6 @@ internal sealed class GatewayHost : IAsyncDisposable
         if (_setup.AwaitReady)
             foreach (var tenant in new[] { Acme, AcmeTwin })
                 await HasRateAsync(tenant);
-        Forget();
     }
 
     /// <summary>A tenant that is made while the gateway runs.</summary>
@@ -172,12 +172,12 @@ internal sealed class GatewayHost : IAsyncDisposable
 
     public string PlatformToken() => Token(null, "service:platform-admin");
 
-    public async Task<Answer> SendAsync(string method, string target, string? token, string? json = null, params (string Name, string Value)[] headers)
-    {
-        using var request = Request(method, target, token, json, headers);
-        using var response = await Client.SendAsync(request, Cancelled);
-        return await Answer.OfAsync(response, Cancelled);
-    }
+    public Task<Answer> SendAsync(string method, string target, string? token, string? json = null, params (string Name, string Value)[] headers) =>
+        SendAsync(Request(method, target, token, json, headers), Cancelled);
+
+    /// <summary>Sends, until the caller has had enough.</summary>
+    public Task<Answer> SendAsync(string method, string target, string? token, string? json, CancellationToken cancellationToken) =>
+        SendAsync(Request(method, target, token, json), cancellationToken);
 
     public Task<Answer> GetAsync(string target, string? token, params (string Name, string Value)[] headers) => SendAsync("GET", target, token, null, headers);
 
@@ -250,6 +250,15 @@ internal sealed class GatewayHost : IAsyncDisposable
         await Fleet.DisposeAsync();
         await Ledger.DisposeAsync();
         Data.Dispose();
+    }
+
+    private async Task<Answer> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
+    {
+        using (request)
+        {
+            using var response = await Client.SendAsync(request, cancellationToken);
+            return await Answer.OfAsync(response, cancellationToken);
+        }
     }
 
     private HttpRequestMessage Request(string method, string target, string? token, string? json, params (string Name, string Value)[] headers)
