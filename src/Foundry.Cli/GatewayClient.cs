@@ -58,8 +58,8 @@ internal sealed class GatewayClient : IDisposable
     public Task<Answer> VerifyTokenAsync(string token, CancellationToken cancellationToken) =>
         SendAsync(HttpMethod.Post, "/v1/tokens/verify", Json(new VerifyRequest(token), WireJson.Default.VerifyRequest), cancellationToken);
 
-    public Task<Answer> RevokeTokenAsync(string idOrKey, bool descendants, CancellationToken cancellationToken) =>
-        SendAsync(HttpMethod.Delete, $"/v1/tokens/{Segment(idOrKey)}" + Query(("descendants", descendants ? "true" : null)), null, cancellationToken);
+    public Task<Answer> RevokeTokenAsync(string idOrKey, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Delete, $"/v1/tokens/{Segment(idOrKey)}", null, cancellationToken);
 
     public Task<Answer> ListTokensAsync(string tenant, string? include, string? cursor, CancellationToken cancellationToken) =>
         GetAsync($"/v1/tenants/{Segment(tenant)}/tokens" + Query(("include", include), ("cursor", cursor)), cancellationToken);
@@ -104,6 +104,7 @@ internal sealed class GatewayClient : IDisposable
         if (body is not null)
             request.Content = new ByteArrayContent(body) { Headers = { ContentType = new MediaTypeHeaderValue(MediaTypeNames.Application.Json) } };
 
+        var changesSomething = method != HttpMethod.Get;
         using var timeout = new CancellationTokenSource(CallTimeout, _time);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(timeout.Token, cancellationToken);
         try
@@ -113,16 +114,16 @@ internal sealed class GatewayClient : IDisposable
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
-            return Answer.Broken($"the gateway at {_address} did not answer within {CallTimeout.TotalSeconds:0} s", mayHaveHappened: true);
+            return Answer.Broken($"the gateway at {_address} did not answer within {CallTimeout.TotalSeconds:0} s", mayHaveHappened: changesSomething);
         }
         catch (HttpRequestException fault)
         {
             var sent = fault.HttpRequestError is not (HttpRequestError.ConnectionError or HttpRequestError.NameResolutionError or HttpRequestError.SecureConnectionError or HttpRequestError.ProxyTunnelError);
-            return Answer.Broken($"the gateway at {_address} cannot be reached: {fault.InnerException?.Message ?? fault.Message}", sent);
+            return Answer.Broken($"the gateway at {_address} cannot be reached: {fault.InnerException?.Message ?? fault.Message}", mayHaveHappened: sent && changesSomething);
         }
         catch (IOException fault)
         {
-            return Answer.Broken($"the connection to the gateway at {_address} broke off: {fault.Message}", mayHaveHappened: true);
+            return Answer.Broken($"the connection to the gateway at {_address} broke off: {fault.Message}", mayHaveHappened: changesSomething);
         }
     }
 
@@ -203,7 +204,8 @@ internal sealed class GatewayClient : IDisposable
 
     private static byte[] Json<T>(T value, JsonTypeInfo<T> type) => JsonSerializer.SerializeToUtf8Bytes(value, type);
 
-    private static string Segment(string text) => Uri.EscapeDataString(text);
+    // Taken apart from everything else before it gets here: an escape would be another path, or one that the gateway refuses.
+    private static string Segment(string id) => Take.IsId(id) ? id : throw new ArgumentException("This cannot stand in a path.", nameof(id));
 
     private static string Query(params (string Name, string? Value)[] parameters)
     {

@@ -10,7 +10,7 @@ namespace Foundry.Cli;
 /// <param name="RamTotalMb">RAM it has, MiB.</param>
 /// <param name="RamUsedMb">RAM that could not be had for a new VM, MiB.</param>
 /// <param name="CpuCores">Processors.</param>
-/// <param name="CpuLoadPct">Load over the last minute, percent of all processors; over 100 where work queues.</param>
+/// <param name="CpuLoadPct">Load over the last minute, percent of all processors; 100 also where work queues.</param>
 /// <param name="KvmAvailable">Whether the KVM device can be opened.</param>
 /// <param name="BootId">Changes at every boot.</param>
 internal sealed record MachineReading(long RamTotalMb, long RamUsedMb, int CpuCores, double CpuLoadPct, bool KvmAvailable, string BootId);
@@ -46,7 +46,7 @@ internal sealed class Machine(string procRoot, string kvmDevice, long? ramTotalM
             ? counted
             : Environment.ProcessorCount;
         var load = Text("loadavg")?.Split(' ') is [var lastMinute, ..] && double.TryParse(lastMinute, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var parsed)
-            ? Math.Round(100 * parsed / cores, 1)
+            ? Math.Round(Math.Min(100, 100 * parsed / cores), 1)
             : 0;
         var boot = Text("sys/kernel/random/boot_id")?.Trim() is { Length: > 0 and <= 64 } bootId ? bootId : _ownBootId;
         reading = new MachineReading(offered, used, cores, load, HasKvm(), boot);

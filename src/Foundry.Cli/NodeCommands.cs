@@ -5,7 +5,7 @@ namespace Foundry.Cli;
 /// <summary><c>foundry node …</c> (CONTRACT section 6).</summary>
 internal static class NodeCommands
 {
-    private static readonly string[] Columns = ["node_id", "tenant_id", "hostname", "wg_ip", "stale", "vm_count", "ram_total_mb", "ram_allocated_mb", "ram_used_mb", "cpu_cores", "cpu_load_pct", "kvm_available", "reserved", "last_seen"];
+    private static readonly string[] Columns = ["node_id", "tenant_id", "wg_ip", "stale", "vm_count", "ram_total_mb", "ram_allocated_mb", "cpu_cores", "cpu_load_pct", "last_seen"];
 
     public static Command Create(GlobalOptions globals) => new Command("node", "Nodes: the machines that VMs run on")
     {

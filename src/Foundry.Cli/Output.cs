@@ -7,6 +7,9 @@ namespace Foundry.Cli;
 /// <summary>Results go to standard output, as tables for people or as the server's own JSON; all else to standard error.</summary>
 internal sealed class Output(Surroundings surroundings, bool asJson)
 {
+    /// <summary>Columns that a cell takes beside its text, at most.</summary>
+    private const int CellMargin = 2;
+
     private static readonly UTF8Encoding Utf8 = new(encoderShouldEmitUTF8Identifier: false);
 
     /// <summary>Whether JSON was asked for.</summary>
@@ -99,14 +102,28 @@ internal sealed class Output(Surroundings surroundings, bool asJson)
         Detail("next", Advice.For(answer));
     }
 
-    /// <summary>A list: one row for each element, the columns named as in the JSON (<c>a.b</c> is member b of a).</summary>
+    /// <summary>
+    /// A list: one row for each element, the columns named as in the JSON (<c>a.b</c> is member b of a). What is too wide for
+    /// the terminal is shown a block for each element instead: an ID folded over three lines cannot be copied.
+    /// </summary>
     public void Rows(IEnumerable<JsonElement> elements, params string[] columns)
     {
+        List<string[]> rows = [.. elements.Select(element => columns.Select(column => Cell(element, column)).ToArray())];
+        var width = columns.Select((column, i) => rows.Select(row => row[i].Length).Append(column.Length).Max() + CellMargin).Sum() + CellMargin;
+        if (surroundings.OutputIsTerminal && width > surroundings.Width)
+        {
+            foreach (var row in rows)
+            {
+                Pairs(columns.Zip(row));
+                Line("");
+            }
+            return;
+        }
         var table = NewTable();
         foreach (var column in columns)
-            table.AddColumn(new TableColumn(new Text(column)) { NoWrap = !surroundings.OutputIsTerminal });
-        foreach (var element in elements)
-            table.AddRow(columns.Select(column => new Text(Cell(element, column))));
+            table.AddColumn(NewColumn(new Text(column)));
+        foreach (var row in rows)
+            table.AddRow(row.Select(cell => new Text(cell)));
         Write(table);
     }
 
@@ -115,12 +132,7 @@ internal sealed class Output(Surroundings surroundings, bool asJson)
     {
         if (record.ValueKind != JsonValueKind.Object)
             return;
-        var table = NewTable().HideHeaders();
-        table.AddColumn("");
-        table.AddColumn(new TableColumn("") { NoWrap = !surroundings.OutputIsTerminal });
-        foreach (var member in record.EnumerateObject())
-            table.AddRow(new Text(Plain.Text(member.Name)), new Text(Cell(record, member.Name, nested: false)));
-        Write(table);
+        Pairs(record.EnumerateObject().Select(member => (Plain.Text(member.Name), Cell(record, member.Name, nested: false))));
     }
 
     /// <summary>The elements of a list answer: the array itself, or the one array in its envelope.</summary>
@@ -138,25 +150,44 @@ internal sealed class Output(Surroundings surroundings, bool asJson)
         Detail("next", complaint.Next);
     }
 
+    private void Pairs(IEnumerable<(string Name, string Value)> pairs)
+    {
+        var table = NewTable().HideHeaders();
+        table.AddColumns(NewColumn(Text.Empty), NewColumn(Text.Empty));
+        foreach (var (name, value) in pairs)
+            table.AddRow(new Text(name), new Text(value));
+        Write(table);
+    }
+
     private Table NewTable() => new()
     {
         // Lines are for eyes; a pipe gets columns and nothing else.
         Border = surroundings.OutputIsTerminal ? TableBorder.Simple : TableBorder.None,
     };
 
+    // Two spaces between columns: one may stand in a display name.
+    private TableColumn NewColumn(Text header) => new(header) { NoWrap = !surroundings.OutputIsTerminal, Padding = new Padding(0, 0, surroundings.OutputIsTerminal ? 0 : 2, 0) };
+
     private void Write(Table table)
     {
-        using var writer = new StreamWriter(surroundings.Output, Utf8, leaveOpen: true);
+        using var rendered = new StringWriter();
         var console = AnsiConsole.Create(new AnsiConsoleSettings
         {
             Ansi = AnsiSupport.No,
             ColorSystem = ColorSystemSupport.NoColors,
             Interactive = InteractionSupport.No,
-            Out = new AnsiConsoleOutput(writer),
+            Out = new AnsiConsoleOutput(rendered),
         });
         // Where no terminal ends the line, nothing is cut or folded.
         console.Profile.Width = surroundings.OutputIsTerminal ? surroundings.Width : int.MaxValue / 2;
         console.Write(table);
+        // The last column's padding is nobody's.
+        foreach (var line in rendered.ToString().Split('\n'))
+        {
+            if (line.AsSpan().TrimEnd() is { Length: > 0 } text)
+                surroundings.Output.Write(Utf8.GetBytes($"{text}\n"));
+        }
+        surroundings.Output.Flush();
     }
 
     private static string Cell(JsonElement element, string path, bool nested = true)

@@ -13,6 +13,8 @@ internal sealed class SecretFile : IDisposable
     private const UnixFileMode OwnerOnly = UnixFileMode.UserRead | UnixFileMode.UserWrite;
     private const UnixFileMode OfOthers = UnixFileMode.GroupRead | UnixFileMode.GroupWrite | UnixFileMode.OtherRead | UnixFileMode.OtherWrite;
 
+    private const int KeyCharsMax = 256;
+
     private readonly FileStream _file;
     private bool _written;
 
@@ -58,23 +60,23 @@ internal sealed class SecretFile : IDisposable
     /// <summary>Reads a file of one line.</summary>
     /// <param name="path">Which.</param>
     /// <param name="charsMax">Characters the line may have.</param>
-    /// <param name="line">The line.</param>
-    /// <param name="warning">Set where others may read the file too.</param>
+    /// <param name="secret">What is in it.</param>
     /// <param name="complaint">What is wrong.</param>
-    public static bool TryRead(string path, int charsMax, [NotNullWhen(true)] out string? line, out string? warning, [NotNullWhen(false)] out Complaint? complaint)
+    public static bool TryRead(string path, int charsMax, [NotNullWhen(true)] out SecretLine? secret, [NotNullWhen(false)] out Complaint? complaint)
     {
-        line = null;
-        warning = null;
+        secret = null;
         try
         {
-            using var reader = new StreamReader(new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite));
+            using var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
+            using var reader = new StreamReader(file);
+            // One more than may be, so that a longer one shows itself.
             var characters = new char[charsMax + 2];
-            var read = reader.ReadBlock(characters);
-            line = new string(characters, 0, read).Trim();
-            // Pipes (`<(…)`) have modes of their own that say nothing.
-            if (!OperatingSystem.IsWindows() && (File.GetAttributes(path) & (FileAttributes.Normal | FileAttributes.ReparsePoint)) == FileAttributes.Normal
-                && (File.GetUnixFileMode(path) & OfOthers) != 0)
-                warning = $"{path} can be read by others: chmod 600 {path}";
+            var text = new string(characters, 0, reader.ReadBlock(characters)).Trim();
+            // A pipe (`<(…)`) can be read once, and its mode says nothing.
+            var warning = file.CanSeek && !OperatingSystem.IsWindows() && (File.GetUnixFileMode(file.SafeFileHandle) & OfOthers) != 0
+                ? $"{path} can be read by others: chmod 600 {path}"
+                : null;
+            secret = new SecretLine(text, file.CanSeek, warning);
             complaint = null;
             return true;
         }
@@ -89,11 +91,23 @@ internal sealed class SecretFile : IDisposable
     public static bool TryReadKey(string path, [NotNullWhen(true)] out SigningKey? key, out string? warning, [NotNullWhen(false)] out Complaint? complaint)
     {
         key = null;
-        if (!TryRead(path, 256, out var line, out warning, out complaint))
+        warning = null;
+        if (!TryRead(path, KeyCharsMax, out var secret, out complaint))
             return false;
-        if (SigningKey.TryImport(line, out key))
+        warning = secret.Warning;
+        if (SigningKey.TryImport(secret.Text, out key))
             return true;
         complaint = new Complaint($"{path} does not hold a key", "a key is one line of 43 base64url characters, as 'foundry keys new' writes it");
         return false;
     }
+}
+
+/// <summary>What a file of one secret line holds.</summary>
+/// <param name="Text">The line.</param>
+/// <param name="CanBeReadAgain">False for a pipe.</param>
+/// <param name="Warning">Set where others may read the file too.</param>
+internal sealed record SecretLine(string Text, bool CanBeReadAgain, string? Warning)
+{
+    // A record would print it.
+    public override string ToString() => nameof(SecretLine);
 }

@@ -9,7 +9,11 @@ namespace Foundry.Cli;
 internal static class Take
 {
     /// <summary>Characters of the longest ID.</summary>
-    public const int IdCharsMax = 200;
+    public const int IdCharsMax = 256;
+    /// <summary>The longest time that is read at all; what an option takes is less.</summary>
+    public static readonly TimeSpan DurationMax = TimeSpan.FromDays(36_500);
+
+    private const int DurationDigitsMax = 12;
 
     /// <summary>A whole number within bounds.</summary>
     public static Option<long?> Number(string name, string description, long from, long to, bool required = false)
@@ -84,8 +88,8 @@ internal static class Take
             'd' => (text[..^1], 86400),
             _ => (text, 1),
         } : (text, 1);
-        // Nine digits keep the product far below what a TimeSpan holds.
-        if (digits.Length is 0 or > 9 || !decimal.TryParse(digits, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var number))
+        if (digits.Length is 0 or > DurationDigitsMax || !decimal.TryParse(digits, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var number)
+            || number * unit > (decimal)DurationMax.TotalSeconds)
             return false;
         duration = TimeSpan.FromTicks((long)(number * unit * TimeSpan.TicksPerSecond));
         return true;
@@ -94,14 +98,14 @@ internal static class Take
     /// <summary>Whether it can stand in a path as it is.</summary>
     public static bool IsId(string text) =>
         // Dots alone would be another path, and what is outside this alphabet would need escapes that the gateway refuses.
-        text.Length is > 0 and <= IdCharsMax && text.All(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '_' or '.' or '~') && text.Any(c => c != '.');
+        text.Length is > 0 and <= IdCharsMax && text.All(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '_' or '.' or ':') && text.Any(c => c != '.');
 
     private static void CheckId(SymbolResult result, string name)
     {
         foreach (var token in result.Tokens)
         {
             if (!IsId(token.Value))
-                result.AddError($"{name}: '{token.Value}' is not an ID: letters, digits, '-', '_' and '.'");
+                result.AddError($"{name}: '{token.Value}' is not an ID: letters, digits, '-', '_', '.' and ':'");
         }
     }
 

@@ -144,9 +144,8 @@ internal static class TokenCommands
     private static Verb Revoke(GlobalOptions globals)
     {
         var subject = new Argument<string>("ID_OR_PUBKEY") { Description = "A token's ID, or a public key: then every token of that key that you may reach" };
-        var descendants = new Option<bool>("--descendants") { Description = "Also revoke everything that was issued under it" };
         var verb = new Verb("revoke", "Revoke a token, or all of a key's; in force within a second",
-            "foundry token revoke 019a2b3c-0000-7000-8000-000000000000") { subject, descendants };
+            "foundry token revoke 019a2b3c-0000-7000-8000-000000000000") { subject };
         return verb.Runs(globals, async (session, cancellationToken) =>
         {
             var given = session.Parse.GetValue(subject)!;
@@ -154,7 +153,7 @@ internal static class TokenCommands
             var target = VerifyingKey.TryParse(given, out var key) ? key.X : given;
             if (!Take.IsId(target))
                 return session.Output.Misused(new Complaint($"'{given}' is neither a token's ID nor a public key", "'foundry token list' shows both"));
-            var answer = await session.Gateway.RevokeTokenAsync(target, session.Parse.GetValue(descendants), cancellationToken);
+            var answer = await session.Gateway.RevokeTokenAsync(target, cancellationToken);
             return session.Output.Finish(answer, _ => session.Output.Note($"revoked {target}"));
         });
     }

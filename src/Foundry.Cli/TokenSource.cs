@@ -29,9 +29,9 @@ internal sealed class TokenSource
     /// <returns>Whether the token is another one now.</returns>
     public bool Refresh()
     {
-        if (_file is null || !SecretFile.TryRead(_file, Jws.CharsMax, out var text, out _, out _) || !IsToken(text) || text == Current)
+        if (_file is null || !SecretFile.TryRead(_file, Jws.CharsMax, out var secret, out _) || !IsToken(secret.Text) || secret.Text == Current)
             return false;
-        Current = text;
+        Current = secret.Text;
         return true;
     }
 
@@ -60,8 +60,12 @@ internal sealed class TokenSource
         else if (file is not null)
         {
             origin = file;
-            if (!SecretFile.TryRead(file, Jws.CharsMax, out text, out warning, out complaint))
+            if (!SecretFile.TryRead(file, Jws.CharsMax, out var secret, out complaint))
                 return false;
+            text = secret.Text;
+            warning = secret.Warning;
+            // A named pipe would be waited for in vain.
+            file = secret.CanBeReadAgain ? file : null;
         }
         else
         {

@@ -24,7 +24,7 @@ public sealed record FeedMessage(int V, string Kind, long From, long To, DateTim
 /// <param name="Tenant">The whole record as it is now.</param>
 /// <param name="TenantId">The tenant that is no more.</param>
 /// <param name="Revoked">The token that is no longer accepted.</param>
-/// <param name="Trust">The trust set's JWS.</param>
+/// <param name="Trust">The trust set: a <see cref="TrustAnswer"/> as JSON, so that whoever has only the feed can check it too.</param>
 public sealed record Change(string Type, Tenant? Tenant = null, string? TenantId = null, RevokedToken? Revoked = null, string? Trust = null);
 
 /// <summary>A revoked token.</summary>

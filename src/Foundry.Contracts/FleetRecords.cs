@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 
@@ -26,6 +27,7 @@ public sealed record VmRecord : IJsonOnDeserialized
     [JsonIgnore(Condition = JsonIgnoreCondition.Never)]
     public string? TenantId { get; init; }
     /// <summary>Ports of the host that lead into it.</summary>
+    [AllowNull]
     public IReadOnlyList<HostPort> HostPorts { get => field ?? []; init; }
     /// <summary>Disk, GiB; ours, absent from other fleets.</summary>
     public long? DiskGb { get; init; }

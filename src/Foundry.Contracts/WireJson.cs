@@ -6,12 +6,13 @@ namespace Foundry.Contracts;
 
 /// <summary>
 /// How our records are read and written: snake_case, absent rather than null, and strict where parsers differ:
-/// a member twice, in another case or of another type is an error, never a silent choice.
+/// a member twice, in another case or of another type, or a null where none may be, is an error, never a silent choice.
 /// </summary>
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower,
     DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
     AllowDuplicateProperties = false,
+    RespectNullableAnnotations = true,
     MaxDepth = 32)]
 [JsonSerializable(typeof(Tenant))]
 [JsonSerializable(typeof(TenantRequest))]

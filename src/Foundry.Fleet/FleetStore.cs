@@ -121,7 +121,7 @@ internal static class FleetStore
             var pulse = known.Nodes.GetValueOrDefault(key)?.Pulse ?? new NodePulse(row.CpuLoadPct ?? 0, row.RamUsedMb ?? 0, row.LastSeen ?? row.EnrolledAt);
             state = state.With(new Node(key, row.SubjectPubkey,
                 new NodeFacts(row.WgIp, row.Hostname, row.RamTotalMb, (int)row.CpuCores, row.KvmAvailable != 0, row.Reserved != 0, row.BootId),
-                row.EnrolledAt, row.Lost != 0, pulse));
+                row.EnrolledAt, row.Lost != 0 ? pulse.HeardMonoMs : null, pulse));
         }
         foreach (var row in await connection.QueryAsync<VmRow>("""
             SELECT vm_id AS VmId, tenant_id AS TenantId, node_tenant_id AS NodeTenantId, node_id AS NodeId, vm_type AS Type, ram_mb AS RamMb,
@@ -183,7 +183,7 @@ internal static class FleetStore
             reserved = Flag(node.Facts.Reserved),
             node.Facts.BootId,
             enrolled = node.EnrolledAt,
-            lost = Flag(node.Lost),
+            lost = Flag(node.IsLost),
         }, transaction);
 
     public static Write Remove(NodeKey node) => async transaction =>

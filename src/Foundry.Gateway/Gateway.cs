@@ -122,6 +122,8 @@ public static class Gateway
     public static async Task MapGatewayAsync(this WebApplication app)
     {
         ArgumentNullException.ThrowIfNull(app);
+        // Reads what is on disk of issuance's feed: what cannot be read stops the start here.
+        app.Services.GetRequiredService<FeedFollower>();
         var routes = app.Services.GetRequiredService<RouteTable>();
         var errors = await RouteTable.ValidateAsync(routes.Current, app.Services.GetRequiredService<IConfigValidator>());
         if (errors.Count > 0)

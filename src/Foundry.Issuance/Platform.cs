@@ -45,6 +45,9 @@ internal sealed class Platform : IAsyncDisposable
     /// <exception cref="StartupException">The state is not whole, or belongs to another issuer.</exception>
     public static async Task<Platform> OpenAsync(IssuanceOptions options, StateFolder folder, TimeProvider time)
     {
+        // Asked before SQLite makes a new file where the old one was.
+        if (options.Database is null or "" && folder.Read(RootFile) is not null && !File.Exists(folder.File(Schema.FileName)))
+            throw new StateCorruptException(folder.File(Schema.FileName), $"it is missing, though {folder.File(RootFile)} says that there is a platform");
         var database = await Database.OpenAsync(options.Database, folder, Schema.FileName, Schema.Migrations);
         try
         {

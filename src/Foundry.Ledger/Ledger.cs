@@ -24,7 +24,7 @@ public static class Ledger
     {
         ArgumentNullException.ThrowIfNull(builder);
         var options = LedgerOptions.From(builder.Configuration.GetSection(Section));
-        var listen = ListenAddress.Parse(options.Listen, $"{Section}:{nameof(LedgerOptions.Listen)}", options.AllowPublic, $"{Section}:{nameof(LedgerOptions.AllowPublic)}");
+        var listen = ListenAddress.Parse(options.Listen, $"{Section}:{nameof(LedgerOptions.Listen)}", options.AllowPublicListen, $"{Section}:{nameof(LedgerOptions.AllowPublicListen)}");
         builder.WebHost.ConfigureKestrel(kestrel => listen.Apply(kestrel));
 
         var folder = ServiceHost.DataFolder(builder.Configuration, Section);

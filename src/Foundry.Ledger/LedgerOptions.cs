@@ -12,7 +12,7 @@ internal sealed class LedgerOptions
     public string Listen { get; set; } = "http://127.0.0.1:9100";
 
     /// <summary>Whether an address that others can reach is meant.</summary>
-    public bool AllowPublic { get; set; }
+    public bool AllowPublicListen { get; set; }
 
     /// <summary>Where others find it; read by them.</summary>
     public string? Url { get; set; }

@@ -19,7 +19,9 @@ internal sealed class EmbeddedRedis : IDisposable
 {
     // A Unix socket's path has room for 107 bytes (sockaddr_un).
     private const int SocketPathBytesMax = 100;
+    private const string SocketFile = "redis.sock";
     private const string CleanStopFile = "stopped-clean";
+    private static readonly TimeSpan CommitMax = TimeSpan.FromSeconds(5);
 
     private readonly GarnetServer _server;
     private readonly StateFolder _folder;
@@ -42,11 +44,11 @@ internal sealed class EmbeddedRedis : IDisposable
     {
         // The server reads its append-only file without checking it, and a damaged one ends the whole process in a way that nothing
         // can catch (an access violation in recovery). So only what a clean stop left, byte for byte, is read back in.
+        var (socket, socketFolder) = SocketPath(folder);
         if (!WasStoppedClean(folder))
             SetAside(folder, log);
         File.Delete(folder.File(CleanStopFile));
 
-        var (socket, socketFolder) = SocketPath(folder);
         var password = Base64UrlText.Encode(RandomNumberGenerator.GetBytes(32));
         var server = new GarnetServer(new GarnetServerOptions
         {
@@ -81,10 +83,26 @@ internal sealed class EmbeddedRedis : IDisposable
     /// <summary>Stops the server and seals its files, so that the next start may read them.</summary>
     public void Dispose()
     {
+        var complete = TryCommit();
         _server.Dispose();
-        _folder.Write(CleanStopFile, Seal(_folder) + "\n");
+        if (complete)
+            _folder.Write(CleanStopFile, Seal(_folder) + "\n");
         if (_socketFolder is not null)
             Directory.Delete(_socketFolder, recursive: true);
+    }
+
+    /// <summary>The server writes its append-only file every 20 ms, and forgets the last of it when it is only disposed of.</summary>
+    private bool TryCommit()
+    {
+        using var limit = new CancellationTokenSource(CommitMax);
+        try
+        {
+            return _server.Store.CommitAOFAsync(limit.Token).AsTask().GetAwaiter().GetResult();
+        }
+        catch (OperationCanceledException)
+        {
+            return false;
+        }
     }
 
     private static bool WasStoppedClean(StateFolder folder) => folder.Read(CleanStopFile)?.TrimEnd('\n') == Seal(folder);
@@ -110,7 +128,7 @@ internal sealed class EmbeddedRedis : IDisposable
         foreach (var file in Directory.GetFiles(folder.Path, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal))
         {
             var name = Path.GetRelativePath(folder.Path, file);
-            if (name == CleanStopFile || name.StartsWith("aside-", StringComparison.Ordinal) || !File.Exists(file))
+            if (name == CleanStopFile || name == SocketFile || name.StartsWith("aside-", StringComparison.Ordinal))
                 continue;
             hash.AppendData(System.Text.Encoding.UTF8.GetBytes(name + "\0"));
             using var content = File.OpenRead(file);
@@ -121,13 +139,13 @@ internal sealed class EmbeddedRedis : IDisposable
 
     private static (string Socket, string? Folder) SocketPath(StateFolder folder)
     {
-        var inFolder = folder.File("redis.sock");
+        var inFolder = folder.File(SocketFile);
         if (System.Text.Encoding.UTF8.GetByteCount(inFolder) <= SocketPathBytesMax)
         {
             File.Delete(inFolder); // A killed process leaves its socket behind.
             return (inFolder, null);
         }
         var temporary = Directory.CreateTempSubdirectory("foundry-").FullName;
-        return (Path.Combine(temporary, "redis.sock"), temporary);
+        return (Path.Combine(temporary, SocketFile), temporary);
     }
 }

@@ -59,35 +59,34 @@ internal sealed class Standalone : IAsyncDisposable
 
     private async Task StartAsync(TaskCompletionSource stop)
     {
+        var configured = ServiceHost.CreateBuilder("standalone").Configuration;
+        string Url(string part, int port) => configured[$"{part}:Listen"] ?? $"http://127.0.0.1:{port}";
         var settings = new Dictionary<string, string?>
         {
             ["DATA"] = _folder.Path,
             ["Trust:JoinCode"] = Base64UrlText.Encode(RandomNumberGenerator.GetBytes(32)),
             ["Issuance:AdminFolder"] = _folder.Path,
+            ["Issuance:Url"] = Url("Issuance", 9210),
+            ["Ledger:Url"] = Url("Ledger", 9100),
+            ["Fleet:Url"] = Url("Fleet", 9203),
         };
 
-        // Issuance first: it knows the root that all others pin.
+        // First every part opens its state, so that what cannot be read stops the start before anything runs.
         var issuanceBuilder = Builder("issuance", settings);
         var issuance = await issuanceBuilder.AddIssuanceAsync();
-        settings["Trust:RootThumbprint"] = issuance.RootThumbprint;
-        settings["Issuance:Url"] = UrlOf(issuance.Listens[0]);
+        settings["Trust:RootThumbprint"] = issuance.RootThumbprint; // which all others pin
         var issuanceApp = issuanceBuilder.Build();
         issuanceApp.MapIssuance();
-        await StartAsync(issuanceApp, issuance.Listens, stop);
 
         var ledgerBuilder = Builder("ledger", settings);
         var ledger = ledgerBuilder.AddLedger();
-        settings["Ledger:Url"] = UrlOf(ledger[0]);
         var ledgerApp = ledgerBuilder.Build();
         ledgerApp.MapLedger();
-        await StartAsync(ledgerApp, ledger, stop);
 
         var fleetBuilder = Builder("fleet", settings);
         var fleet = await fleetBuilder.AddFleetAsync();
-        settings["Fleet:Url"] = UrlOf(fleet[0]);
         var fleetApp = fleetBuilder.Build();
         fleetApp.MapFleet();
-        await StartAsync(fleetApp, fleet, stop);
 
         var loggers = issuanceApp.Services.GetRequiredService<ILoggerFactory>();
         _redis = EmbeddedRedis.Start(_folder.Folder("redis"), loggers, loggers.CreateLogger<EmbeddedRedis>());
@@ -97,6 +96,11 @@ internal sealed class Standalone : IAsyncDisposable
         var gateway = await gatewayBuilder.AddGatewayAsync();
         var gatewayApp = gatewayBuilder.Build();
         await gatewayApp.MapGatewayAsync();
+
+        // Then they run, the door last.
+        await StartAsync(issuanceApp, issuance.Listens, stop);
+        await StartAsync(ledgerApp, ledger, stop);
+        await StartAsync(fleetApp, fleet, stop);
         await StartAsync(gatewayApp, gateway, stop);
 
         await Console.Out.WriteLineAsync($"""
@@ -118,8 +122,16 @@ internal sealed class Standalone : IAsyncDisposable
 
     private async Task StartAsync(WebApplication app, IReadOnlyList<ListenAddress> listens, TaskCompletionSource stop)
     {
+        try
+        {
+            await app.StartAsync(listens);
+        }
+        catch
+        {
+            await app.DisposeAsync();
+            throw;
+        }
         _running.Add(app);
-        await app.StartAsync(listens);
         // A part that has to stop by itself, such as a ledger that finds its files changed, takes the others with it.
         app.Lifetime.ApplicationStopping.Register(() =>
         {

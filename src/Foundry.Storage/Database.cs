@@ -45,14 +45,23 @@ public sealed class Database : IAsyncDisposable
         ArgumentNullException.ThrowIfNull(folder);
         ArgumentNullException.ThrowIfNull(migrations);
         var database = connectionString is { Length: > 0 } ? Postgres(connectionString, Path.GetFileNameWithoutExtension(fileName)) : Sqlite(folder.File(fileName));
+        // What SQLite makes beside a database as soon as it looks at it, and leaves there when it cannot read it.
+        var sidecars = database.IsPostgres ? [] : ((string[])["-wal", "-shm"]).Select(suffix => database.Where + suffix).Where(file => !File.Exists(file)).ToList();
         try
         {
             await database.MigrateAsync(migrations);
             return database;
         }
+        catch (StateCorruptException)
+        {
+            await database.DisposeAsync();
+            RemoveNew(sidecars);
+            throw;
+        }
         catch (SqliteException fault)
         {
             await database.DisposeAsync();
+            RemoveNew(sidecars);
             throw new StateCorruptException(database.Where, $"SQLite cannot read it ({fault.Message.TrimEnd('.')})", fault);
         }
         catch (NpgsqlException fault)
@@ -131,6 +140,13 @@ public sealed class Database : IAsyncDisposable
         else
             SqliteConnection.ClearPool((SqliteConnection)_connect());
         _writer?.Dispose();
+    }
+
+    private static void RemoveNew(List<string> sidecars)
+    {
+        // Nothing was committed, so they hold nothing: the folder is as it was.
+        foreach (var file in sidecars)
+            File.Delete(file);
     }
 
     private static Database Sqlite(string file)

@@ -92,7 +92,7 @@ public sealed record CapabilityToken
         return true;
     }
 
-    /// <summary>Whether the token is for us and for now. Checked on every use.</summary>
+    /// <summary>Whether the token is meant for us and in force at this moment. Checked on every use.</summary>
     /// <param name="issuer">The issuer in force.</param>
     /// <param name="now">The clock.</param>
     /// <returns>Why not, or null.</returns>

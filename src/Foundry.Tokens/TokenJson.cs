@@ -7,6 +7,7 @@ namespace Foundry.Tokens;
     PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower,
     DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
     AllowDuplicateProperties = false,
+    RespectNullableAnnotations = true,
     MaxDepth = 16)]
 [JsonSerializable(typeof(CapabilityToken))]
 [JsonSerializable(typeof(TrustSet))]

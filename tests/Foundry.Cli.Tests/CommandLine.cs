@@ -14,6 +14,7 @@ internal sealed class CommandLine : IDisposable
     public string Input { get; set; } = "";
     public bool InputIsRedirected { get; set; }
     public bool OutputIsTerminal { get; set; }
+    public int Width { get; set; } = Surroundings.WidthDefault;
     public TimeProvider Time { get; set; } = TimeProvider.System;
     public string ProcRoot => File("proc");
     public string KvmDevice => File("kvm");
@@ -48,6 +49,7 @@ internal sealed class CommandLine : IDisposable
             Input = new StringReader(Input),
             InputIsRedirected = InputIsRedirected,
             OutputIsTerminal = OutputIsTerminal,
+            Width = Width,
             Variable = name => Variables.GetValueOrDefault(name),
             Time = Time,
             ProcRoot = ProcRoot,

@@ -22,7 +22,7 @@ public sealed class EveryCommand
         { $"token issue --scope read --pubkey d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a --expires 90", "POST", "/v1/tokens",
             $$"""{"subject_pubkey":"{{PublicKey}}","scope":"read","expires_in_seconds":90}""" },
         { "token revoke 019a2b3c-0000-7000-8000-000000000000", "DELETE", "/v1/tokens/019a2b3c-0000-7000-8000-000000000000", "" },
-        { "token revoke 11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo= --descendants", "DELETE", $"/v1/tokens/{PublicKey}?descendants=true", "" },
+        { "token revoke 11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=", "DELETE", $"/v1/tokens/{PublicKey}", "" },
         { "token list --tenant globex --include revoked,expired", "GET", "/v1/tenants/globex/tokens?include=revoked%2Cexpired", "" },
         { "token list", "GET", "/v1/tenants/acme-corp/tokens", "" }, // the tenant that the caller's own token names
         { "token show some-id", "GET", "/v1/tokens/some-id", "" },

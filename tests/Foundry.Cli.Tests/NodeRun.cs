@@ -66,6 +66,14 @@ public sealed class NodeRun : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Is_never_more_than_fully_loaded()
+    {
+        _line.Write("proc/loadavg", "812.50 400.40 300.30 900/2340 5678\n");
+        await OnceAsync();
+        Assert.Equal("100", JsonElement.Parse(_gateway.Only.Body).GetProperty("cpu_load_pct").GetRawText());
+    }
+
+    [Fact]
     public async Task Does_not_guess_at_ram()
     {
         Directory.Delete(_line.ProcRoot, recursive: true);
@@ -374,7 +382,8 @@ public sealed class NodeRun : IAsyncLifetime
     private Task<Ran> OnceAsync(params string[] args) => _line.RunAsync(_gateway, ["node", "run", "--node-id", "n1", "--once", .. args]);
 
     private Task<Ran> StartAsync(params string[] args) =>
-        _line.RunAsync(TextWriter.Synchronized(_error), _stop.Token, ["node", "run", "--node-id", "n1", "--gateway", _gateway.Address, .. args]);
+        _line.RunAsync(TextWriter.Synchronized(_error), _stop.Token, ["node", "run", "--node-id", "n1", "--gateway", _gateway.Address, .. args])
+            .WaitAsync(StandInGateway.Patience, TestContext.Current.CancellationToken);
 
     private async Task StopAsync(Task<Ran> run)
     {

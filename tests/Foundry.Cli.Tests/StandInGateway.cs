@@ -14,6 +14,9 @@ namespace Foundry.Cli.Tests;
 /// <summary>A server on loopback that says what a test wants the gateway to say, and keeps what it was asked.</summary>
 internal sealed class StandInGateway : IAsyncDisposable
 {
+    /// <summary>After so long what a test waits for will not come any more, and the test fails in place of hanging.</summary>
+    public static readonly TimeSpan Patience = TimeSpan.FromMinutes(1);
+
     private readonly WebApplication _app;
     private readonly Channel<Asked> _asked = Channel.CreateUnbounded<Asked>();
 
@@ -44,7 +47,8 @@ internal sealed class StandInGateway : IAsyncDisposable
     }
 
     /// <summary>Waits for the next request that has not been waited for.</summary>
-    public ValueTask<Asked> NextAsync() => _asked.Reader.ReadAsync(TestContext.Current.CancellationToken);
+    public Task<Asked> NextAsync() =>
+        _asked.Reader.ReadAsync(TestContext.Current.CancellationToken).AsTask().WaitAsync(Patience, TestContext.Current.CancellationToken);
 
     public ValueTask DisposeAsync() => _app.DisposeAsync();
 

@@ -89,15 +89,52 @@ public sealed class Tables
     }
 
     [Fact]
-    public async Task Fit_a_terminal()
+    public async Task Too_wide_for_a_terminal_are_a_block_for_each_row()
     {
-        await using var gateway = await StandInGateway.StartAsync(Said.Json($$"""{"items":[{"tenant_id":"t1","display_name":"{{new string('x', 500)}}"}]}"""));
+        await using var gateway = await StandInGateway.StartAsync(Said.Json("""
+            [{"vm_id":"vm-00fef29dc7d2d0f81c67aaf8302d34b9","vm_type":"VmTotebox","state":"Running","ram_alloc_mb":4096,"vcpu_count":2,"started_at":"2026-06-12T09:41:07.123456789Z","tenant_id":"acme-corp","node_id":"compute-west-01"},
+             {"vm_id":"vm-a7398cbc9b154b67d51adde21736f8bb","vm_type":"VmTotebox","state":"Running","ram_alloc_mb":4096,"vcpu_count":2,"started_at":"2026-06-12T09:41:07.123456789Z","tenant_id":"acme-corp","node_id":"compute-west-01"}]
+            """));
         using var line = new CommandLine { OutputIsTerminal = true };
-        var ran = await line.RunAsync(gateway, "tenant", "list");
+        var ran = await line.RunAsync(gateway, "vm", "list");
         Assert.All(ran.Output.Split('\n'), text => Assert.InRange(text.Length, 0, Surroundings.WidthDefault));
+        // Each ID whole, on one line: it is there to be copied.
+        Assert.Equal(["vm_id vm-00fef29dc7d2d0f81c67aaf8302d34b9", "vm_id vm-a7398cbc9b154b67d51adde21736f8bb"],
+            Lines(ran).Select(text => text.Trim()).Where(text => text.StartsWith("vm_id", StringComparison.Ordinal)));
     }
 
-    // Columns are apart by two spaces or more; how many is Spectre's business.
+    [Fact]
+    public async Task Narrow_enough_for_a_terminal_are_tables()
+    {
+        await using var gateway = await StandInGateway.StartAsync(Said.Json("""{"items":[{"tenant_id":"t01","display_name":"T"}]}"""));
+        using var line = new CommandLine { OutputIsTerminal = true, Width = 120 };
+        var ran = await line.RunAsync(gateway, "tenant", "list");
+        Assert.All(ran.Output.Split('\n'), text => Assert.InRange(text.Length, 0, line.Width));
+        Assert.Single(Lines(ran), text => text.Contains("tenant_id display_name status", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task Have_columns_two_spaces_apart_and_lines_without_tails()
+    {
+        await using var gateway = await StandInGateway.StartAsync(Said.Json("""{"tenant_id":"acme-corp","display_name":"Acme Corporation","max_vms":10}"""));
+        using var line = new CommandLine();
+        Assert.Equal("""
+            tenant_id     acme-corp
+            display_name  Acme Corporation
+            max_vms       10
+
+            """, (await line.RunAsync(gateway, "tenant", "show", "acme-corp")).Output);
+    }
+
+    [Fact]
+    public async Task Without_rows_are_their_header()
+    {
+        await using var gateway = await StandInGateway.StartAsync(Said.Json("[]"));
+        using var line = new CommandLine();
+        Assert.Equal("vm_id  tenant_id  vm_type  state  ram_alloc_mb  vcpu_count  disk_gb  node_id  started_at\n", (await line.RunAsync(gateway, "vm", "list")).Output);
+    }
+
+    // What is in the columns, however far apart they are.
     private static string[] Lines(Ran ran)
     {
         Assert.Equal(ExitCode.Done, ran.Exit);

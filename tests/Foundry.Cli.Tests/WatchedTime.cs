@@ -20,11 +20,12 @@ internal sealed class WatchedTime() : FakeTimeProvider(new DateTimeOffset(2026, 
     /// <summary>Waits until the agent pauses, lets the pause pass, and returns how long it was.</summary>
     public async Task<TimeSpan> PassPauseAsync()
     {
-        var wait = await _waits.Reader.ReadAsync(TestContext.Current.CancellationToken);
+        var wait = await PauseAsync();
         Advance(wait);
         return wait;
     }
 
     /// <summary>Waits until the agent pauses, and leaves it there.</summary>
-    public ValueTask<TimeSpan> PauseAsync() => _waits.Reader.ReadAsync(TestContext.Current.CancellationToken);
+    public Task<TimeSpan> PauseAsync() =>
+        _waits.Reader.ReadAsync(TestContext.Current.CancellationToken).AsTask().WaitAsync(StandInGateway.Patience, TestContext.Current.CancellationToken);
 }

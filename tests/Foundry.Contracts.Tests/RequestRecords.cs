@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using System.Text.Json.Serialization.Metadata;
 
 namespace Foundry.Contracts.Tests;
@@ -91,6 +92,22 @@ public sealed class RequestRecord
             var bad = body.Replace($"\"{member.Name}\":{member.Value.GetRawText()}", $"\"{member.Name}\":{other}", StringComparison.Ordinal);
             Assert.NotEqual(body, bad);
             Assert.False(IsRead(record, bad), member.Name);
+        }
+    }
+
+    /// <summary>Nulls that mean absent are read; where a value must be, a null is none.</summary>
+    [Theory]
+    [InlineData(nameof(Heartbeat), "node_id", "wg_ip", "hostname", "vms", "boot_id", "timestamp_utc")]
+    [InlineData(nameof(VmRecord), "vm_id", "vm_type", "state")]
+    [InlineData(nameof(BeginEpoch), "tenant_id")]
+    public void With_a_null_where_none_may_be_is_refused(string record, params string[] members)
+    {
+        var body = JsonNode.Parse(Bodies.Single(row => row.Data.Item1 == record).Data.Item2)!.AsObject();
+        foreach (var member in members)
+        {
+            var bad = body.DeepClone().AsObject();
+            bad[member] = null;
+            Assert.False(IsRead(record, bad.ToJsonString()), member);
         }
     }
 

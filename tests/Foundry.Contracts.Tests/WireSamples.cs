@@ -60,9 +60,12 @@ public sealed class WireSample
         Assert.Equal(beat, RoundTrip(beat, WireJson.Default.Heartbeat));
     }
 
-    [Fact]
-    public void Without_ports_has_none_rather_than_no_list() =>
-        Assert.Empty(JsonSerializer.Deserialize(Vm("\"node_id\":\"n\""), WireJson.Default.VmRecord)!.HostPorts);
+    [Theory]
+    [InlineData("\"node_id\":\"n\"")]
+    [InlineData("\"host_ports\":null")]
+    [InlineData("\"host_ports\":[]")]
+    public void Without_ports_has_none_rather_than_no_list(string member) =>
+        Assert.Empty(JsonSerializer.Deserialize(Vm(member), WireJson.Default.VmRecord)!.HostPorts);
 
     private static string Vm(string member) => $$"""{"vm_id":"v","vm_type":"t","state":"Running","ram_alloc_mb":1,"vcpu_count":1,{{member}}}""";
 

@@ -80,15 +80,21 @@ internal sealed class LedgerHost : IAsyncDisposable
     /// <summary>Sends a request as somebody.</summary>
     public async Task<HttpResponseMessage> SendAsync(As who, HttpMethod method, string path, string? module, string? body = null, string mediaType = "application/json")
     {
+        using var client = _clients.GetRequiredService<IHttpClientFactory>().CreateClient("");
+        return await SendAsync(client, who, method, path, module, body, mediaType);
+    }
+
+    /// <summary>Sends a request as somebody, to a ledger that may be another process.</summary>
+    public static async Task<HttpResponseMessage> SendAsync(HttpClient client, As who, HttpMethod method, string path, string? module, string? body = null, string mediaType = "application/json")
+    {
         using var request = new HttpRequestMessage(method, path);
         var bytes = body is null ? [] : Encoding.UTF8.GetBytes(body);
         if (body is not null)
             request.Content = new ByteArrayContent(bytes) { Headers = { ContentType = new MediaTypeHeaderValue(mediaType) } };
         if (module is not null)
             request.Headers.TryAddWithoutValidation(FoundryHeaders.ModuleId, module);
-        if (who.Assert(method, path, bytes, DateTimeOffset.FromUnixTimeMilliseconds(TimeProvider.System.GetUtcNow().ToUnixTimeMilliseconds())) is { } assertion)
+        if (who.Assert(method, path, bytes, TimeProvider.System.GetUtcNow()) is { } assertion)
             request.Headers.TryAddWithoutValidation(FoundryHeaders.Assertion, assertion);
-        using var client = _clients.GetRequiredService<IHttpClientFactory>().CreateClient("");
         return await client.SendAsync(request, TestContext.Current.CancellationToken);
     }
 

@@ -17,7 +17,7 @@ internal static class Enrolment
     /// <returns>False where it must take a turn.</returns>
     public static bool TryBeatOnly(FleetState state, Beat beat, Instant now, FleetMetrics metrics)
     {
-        if (!state.Nodes.TryGetValue(beat.Key, out var node) || node.SubjectPubkey != beat.SubjectPubkey || node.Lost || node.Facts != beat.Facts)
+        if (!state.Nodes.TryGetValue(beat.Key, out var node) || node.SubjectPubkey != beat.SubjectPubkey || node.IsLost || node.Facts != beat.Facts)
             return false;
         var ignored = 0;
         foreach (var reported in beat.Vms)
@@ -47,8 +47,8 @@ internal static class Enrolment
             return new Refused(ErrorCode.RecordUnavailable, "The enrolment cannot be recorded at the moment.");
 
         var node = known is null
-            ? new Node(beat.Key, beat.SubjectPubkey, beat.Facts, turn.Now.UnixMs, Lost: false, new NodePulse(seenUnixMs: turn.Now.UnixMs))
-            : known with { Facts = beat.Facts, Lost = false };
+            ? new Node(beat.Key, beat.SubjectPubkey, beat.Facts, turn.Now.UnixMs, LostAfter: null, new NodePulse(seenUnixMs: turn.Now.UnixMs))
+            : known with { Facts = beat.Facts, LostAfter = null };
         if (known is null)
             turn.Record(LogOf(beat.Key), Enrolled(node, beat, turn.Now));
         if (node != known)

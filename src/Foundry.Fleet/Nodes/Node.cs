@@ -23,14 +23,21 @@ internal sealed record NodeFacts(string WgIp, string Hostname, long RamTotalMb, 
 /// <param name="SubjectPubkey">The one key that may beat for it.</param>
 /// <param name="Facts">What it last said.</param>
 /// <param name="EnrolledAt">Unix milliseconds.</param>
-/// <param name="Lost">Whether it was declared lost, and has not been heard since.</param>
+/// <param name="LostAfter">The <see cref="NodePulse.HeardMonoMs"/> after which it was declared lost; null where it was not, or has come back.</param>
 /// <param name="Pulse">What changes with every heartbeat.</param>
-internal sealed record Node(NodeKey Key, string SubjectPubkey, NodeFacts Facts, long EnrolledAt, bool Lost, NodePulse Pulse)
+internal sealed record Node(NodeKey Key, string SubjectPubkey, NodeFacts Facts, long EnrolledAt, long? LostAfter, NodePulse Pulse)
 {
     /// <summary>A node silent for this long is stale.</summary>
     public const long StaleAfterMs = 30_000;
 
-    public bool IsStale(Instant now) => Lost || now.MonoMs - Pulse.HeardMonoMs >= StaleAfterMs;
+    public bool IsLost => LostAfter is not null;
+
+    /// <summary>Silent too long. One that is heard while it is being declared lost is not: its next heartbeat takes that back.</summary>
+    public bool IsStale(Instant now)
+    {
+        var heard = Pulse.HeardMonoMs;
+        return heard == LostAfter || now.MonoMs - heard >= StaleAfterMs;
+    }
 
     public NodeRecord ToRecord(FleetState state, Instant now)
     {

@@ -32,7 +32,7 @@ internal sealed class Silence
     {
         if (now.MonoMs < Interlocked.Read(ref _graceUntilMs))
             return [];
-        var present = state.Nodes.Values.Where(node => !node.Lost).ToList();
+        var present = state.Nodes.Values.Where(node => !node.IsLost).ToList();
         var silent = present.Where(node => node.IsStale(now)).ToList();
         var everybody = silent.Count == present.Count && present.Count >= NodesThatDoNotFailTogether;
         return everybody && now.MonoMs - Interlocked.Read(ref _newestBeatMs) < DeafAtMostMs ? [] : silent;
@@ -43,15 +43,19 @@ internal sealed class Silence
     {
         if (!turn.HasRoomForEvents)
             return 0;
-        var lost = Lost(turn.State, turn.Now);
-        foreach (var node in lost)
+        var lost = 0;
+        foreach (var node in Lost(turn.State, turn.Now))
         {
-            var declared = node with { Lost = true };
+            var heard = node.Pulse.HeardMonoMs;
+            if (turn.Now.MonoMs - heard < Node.StaleAfterMs)
+                continue;
+            lost++;
+            var declared = node with { LostAfter = heard };
             turn.State = turn.State.With(declared);
             turn.Write(FleetStore.Put(declared));
             turn.Record(Enrolment.LogOf(node.Key), LostEvent(node, turn.Now));
         }
-        return lost.Count;
+        return lost;
     }
 
     private static PlatformEvent LostEvent(Node node, Instant now) => new()

@@ -38,14 +38,29 @@ internal sealed record Held(long Epoch, long Version, long Vms, long RamMb, long
 /// <param name="DeadlineMs">Until when the fleet may accept it, Unix milliseconds.</param>
 internal sealed record HeldReservation(string Id, long RamMb, long DiskGb, string State, long SinceMs, long DeadlineMs);
 
+/// <summary>How a tenant's counters stand in the store.</summary>
+internal enum CountersState
+{
+    /// <summary>Missing, or of another life of the store.</summary>
+    Missing,
+    /// <summary>Somebody is rebuilding them.</summary>
+    Building,
+    /// <summary>Creates can be admitted.</summary>
+    InForce,
+}
+
 /// <summary>
 /// The tenants' VM, RAM and disk quotas: one hash per tenant, every transition one script on that one key, each idempotent per
 /// reservation or VM, so that a repeat changes nothing (CONTRACT section 5; docs/architecture.md, Quotas). In the hash:
 /// <c>epoch</c>, <c>run</c>, <c>ver</c>, the totals <c>vms</c>, <c>ram</c>, <c>disk</c>, one <c>r:ID</c> per reservation
-/// ("ram disk state since deadline") and one <c>v:ID</c> per VM ("ram disk ver").
+/// ("ram disk state since deadline") and one <c>v:ID</c> per VM ("ram disk ver"); while it is rebuilt in parts, <c>building</c> in place of <c>epoch</c>.
 /// </summary>
 internal sealed class Quotas(Store store)
 {
+    /// <summary>VMs in one part of a rebuild: some ten milliseconds of the store's time.</summary>
+    private const int VmsPerPart = 1000;
+    private static readonly string[] Counters = ["epoch", "run", "ver", "vms", "ram", "disk"];
+
     private const string Take = """
         local function split(text)
             local parts = {}
@@ -72,7 +87,7 @@ internal sealed class Quotas(Store store)
     private static readonly Script ReserveScript = new($$"""
         {{Take}}
         local known = redis.call('HMGET', KEYS[1], 'epoch', 'run', 'vms', 'ram', 'disk')
-        if not known[1] or known[2] ~= ARGV[1] then return {'rebuild'} end
+        if not known[1] or known[2] ~= ARGV[1] or not known[3] or not known[4] or not known[5] then return {'rebuild'} end
         if redis.call('HEXISTS', KEYS[1], 'r:' .. ARGV[2]) == 1 then return {'ok', known[1]} end
         local limits = { {'max_vms', ARGV[5], known[3], '1'}, {'max_ram_mb', ARGV[6], known[4], ARGV[3]}, {'storage_quota_gb', ARGV[7], known[5], ARGV[4]} }
         for i = 1, 3 do
@@ -127,49 +142,86 @@ internal sealed class Quotas(Store store)
         return 1
         """);
 
-    // ARGV: vm. 'gone_ver' lets a list that was asked for before this know that it is older.
+    // ARGV: vm. 'gone_ver' lets a list that was asked for before this know that it is older; also of a VM that is not held,
+    // because such a list may still have it, and it would be adopted.
     private static readonly Script DestroyScript = new($$"""
         {{Take}}
         local had = give_back('v:' .. ARGV[1])
-        if not had then return 0 end
-        add(-1, '-' .. had[1], '-' .. had[2])
-        redis.call('HSET', KEYS[1], 'gone_ver', step())
-        return 1
+        if had then add(-1, '-' .. had[1], '-' .. had[2]) end
+        if had or redis.call('HEXISTS', KEYS[1], 'epoch') == 1 then redis.call('HSET', KEYS[1], 'gone_ver', step()) end
+        return had and 1 or 0
         """);
 
-    // A VM made behind the gateway's back, seen in a list asked for after version ARGV[4]. ARGV: vm, ram, disk, version.
+    // A VM in a list asked for in epoch ARGV[1] after version ARGV[2]: its reservation, if that is still held, becomes the VM's;
+    // otherwise it was made behind the gateway's back, unless something was destroyed since, which may have been it.
+    // ARGV: epoch, version, reservation ('' is none), vm, ram, disk.
     private static readonly Script AdoptScript = new($$"""
         {{Take}}
-        if redis.call('HEXISTS', KEYS[1], 'epoch') == 0 or redis.call('HEXISTS', KEYS[1], 'v:' .. ARGV[1]) == 1 then return 0 end
-        if tonumber(redis.call('HGET', KEYS[1], 'gone_ver') or '0') > tonumber(ARGV[4]) then return 0 end
-        add(1, ARGV[2], ARGV[3])
-        redis.call('HSET', KEYS[1], 'v:' .. ARGV[1], ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. step())
+        if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end
+        local known = redis.call('HEXISTS', KEYS[1], 'v:' .. ARGV[4]) == 1
+        local had = give_back('r:' .. ARGV[3])
+        if had then
+            add(-1, '-' .. had[1], '-' .. had[2])
+        elseif known or tonumber(redis.call('HGET', KEYS[1], 'gone_ver') or '0') > tonumber(ARGV[2]) then
+            return 0
+        end
+        local ver = step()
+        if not known then
+            add(1, ARGV[5], ARGV[6])
+            redis.call('HSET', KEYS[1], 'v:' .. ARGV[4], ARGV[5] .. ' ' .. ARGV[6] .. ' ' .. ver)
+        end
         return 1
         """);
 
-    // A VM that a list asked for after version ARGV[2] does not have: gone, unless it was committed since. ARGV: vm, version.
+    // A VM that a list asked for in epoch ARGV[1] after version ARGV[2] does not have: gone, unless it was committed since.
+    // ARGV: epoch, version, vm.
     private static readonly Script ForgetScript = new($$"""
         {{Take}}
-        local held = redis.call('HGET', KEYS[1], 'v:' .. ARGV[1])
+        if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end
+        local held = redis.call('HGET', KEYS[1], 'v:' .. ARGV[3])
         if not held or tonumber(split(held)[3]) > tonumber(ARGV[2]) then return 0 end
-        local had = give_back('v:' .. ARGV[1])
+        local had = give_back('v:' .. ARGV[3])
         add(-1, '-' .. had[1], '-' .. had[2])
         step()
         return 1
         """);
 
-    // Begins an epoch with what the fleet has. ARGV: run, epoch, then vm, ram, disk for each VM.
+    // A part of what the fleet has, in an epoch that its last part begins: until then 'building' has it, there is no 'epoch', and
+    // nothing can be reserved. An older epoch never replaces a newer one, nor goes on building beside it.
+    // ARGV: run, epoch, whether first, whether last, then vm, ram, disk for each VM. 1: done; 2: a newer one is in force; 0: given up.
     private static readonly Script RebuildScript = new($$"""
         {{Take}}
-        local known = redis.call('HMGET', KEYS[1], 'epoch', 'run')
-        if known[1] and known[2] == ARGV[1] and tonumber(known[1]) >= tonumber(ARGV[2]) then return 0 end
-        redis.call('DEL', KEYS[1])
-        redis.call('HSET', KEYS[1], 'epoch', ARGV[2], 'run', ARGV[1], 'ver', '1', 'vms', '0', 'ram', '0', 'disk', '0')
-        for i = 3, #ARGV, 3 do
-            add(1, ARGV[i + 1], ARGV[i + 2])
-            redis.call('HSET', KEYS[1], 'v:' .. ARGV[i], ARGV[i + 1] .. ' ' .. ARGV[i + 2] .. ' 1')
+        local known = redis.call('HMGET', KEYS[1], 'epoch', 'run', 'building')
+        if known[1] and tonumber(known[1]) >= tonumber(ARGV[2]) then return known[2] == ARGV[1] and 2 or 0 end
+        if ARGV[3] == '1' then
+            if known[3] and tonumber(known[3]) > tonumber(ARGV[2]) then return 0 end
+            redis.call('DEL', KEYS[1])
+            redis.call('HSET', KEYS[1], 'building', ARGV[2], 'run', ARGV[1], 'ver', '1', 'vms', '0', 'ram', '0', 'disk', '0')
+        elseif known[3] ~= ARGV[2] or known[2] ~= ARGV[1] then
+            return 0
+        end
+        local vms, ram, disk = 0, 0, 0
+        for i = 5, #ARGV, 3 do
+            if redis.call('HSETNX', KEYS[1], 'v:' .. ARGV[i], ARGV[i + 1] .. ' ' .. ARGV[i + 2] .. ' 1') == 1 then
+                vms, ram, disk = vms + 1, ram + tonumber(ARGV[i + 1]), disk + tonumber(ARGV[i + 2])
+            end
+        end
+        add(string.format('%.0f', vms), string.format('%.0f', ram), string.format('%.0f', disk))
+        if ARGV[4] == '1' then
+            redis.call('HDEL', KEYS[1], 'building', 'building_at')
+            redis.call('HSET', KEYS[1], 'epoch', ARGV[2])
+        else
+            redis.call('HSET', KEYS[1], 'building_at', redis.call('TIME')[1])
         end
         return 1
+        """);
+
+    // ARGV: run. 1: in force; 2: somebody is building it, and was a moment ago; 0: missing, or of another life of the store.
+    private static readonly Script StateScript = new("""
+        local known = redis.call('HMGET', KEYS[1], 'epoch', 'run', 'building_at')
+        if known[2] ~= ARGV[1] then return 0 end
+        if known[1] then return 1 end
+        return known[3] and tonumber(redis.call('TIME')[1]) - tonumber(known[3]) < 5 and 2 or 0
         """);
 
     private static readonly Script ReadScript = new("return redis.call('HGETALL', KEYS[1])");
@@ -205,24 +257,47 @@ internal sealed class Quotas(Store store)
     /// <summary>The fleet destroyed the VM.</summary>
     public Task DestroyAsync(string tenantId, string vmId) => store.EvaluateAsync(DestroyScript, [Key(tenantId)], [vmId]);
 
-    /// <summary>A VM that the fleet's list has and the store does not.</summary>
-    public Task AdoptAsync(string tenantId, string vmId, long ramMb, long diskGb, long version) =>
-        store.EvaluateAsync(AdoptScript, [Key(tenantId)], [vmId, ramMb, diskGb, version]);
+    /// <summary>A VM that the fleet's list has: its reservation becomes its own, or it is adopted.</summary>
+    /// <param name="tenantId">Whose.</param>
+    /// <param name="before">What was held before the list was asked for.</param>
+    /// <param name="vm">The VM.</param>
+    public Task AdoptAsync(string tenantId, Held before, VmRecord vm) =>
+        store.EvaluateAsync(AdoptScript, [Key(tenantId)], [before.Epoch, before.Version, vm.ReservationId ?? "", vm.VmId, vm.RamAllocMb, DiskOf(vm)]);
 
     /// <summary>A VM that the store has and the fleet's list does not.</summary>
-    public Task ForgetAsync(string tenantId, string vmId, long version) => store.EvaluateAsync(ForgetScript, [Key(tenantId)], [vmId, version]);
+    /// <param name="tenantId">Whose.</param>
+    /// <param name="before">What was held before the list was asked for.</param>
+    /// <param name="vmId">The VM.</param>
+    public Task ForgetAsync(string tenantId, Held before, string vmId) => store.EvaluateAsync(ForgetScript, [Key(tenantId)], [before.Epoch, before.Version, vmId]);
 
-    /// <summary>Begins an epoch from the fleet's own answer.</summary>
+    /// <summary>Begins an epoch from the fleet's own answer, in parts that the store does not stop others for long with.</summary>
     /// <param name="tenantId">Whose.</param>
     /// <param name="runId">The life of the store that the numbers are for.</param>
     /// <param name="held">What the fleet has.</param>
-    public Task RebuildAsync(string tenantId, string runId, HeldVms held)
+    /// <returns>Whether this epoch, or a newer one, is in force now.</returns>
+    public async Task<bool> RebuildAsync(string tenantId, string runId, HeldVms held)
     {
-        var values = new List<RedisValue> { runId, held.Epoch };
-        foreach (var vm in held.Vms)
-            values.AddRange([vm.VmId, vm.RamAllocMb, DiskOf(vm)]);
-        return store.EvaluateAsync(RebuildScript, [Key(tenantId)], [.. values]);
+        for (var at = 0; ; at += VmsPerPart)
+        {
+            var last = at + VmsPerPart >= held.Vms.Count;
+            var values = new List<RedisValue> { runId, held.Epoch, at == 0 ? 1 : 0, last ? 1 : 0 };
+            foreach (var vm in held.Vms.Skip(at).Take(VmsPerPart))
+                values.AddRange([vm.VmId, vm.RamAllocMb, DiskOf(vm)]);
+            var answer = (int)await store.EvaluateAsync(RebuildScript, [Key(tenantId)], [.. values]);
+            if (last || answer != 1)
+                return answer != 0;
+        }
     }
+
+    /// <summary>How a tenant's counters stand.</summary>
+    /// <param name="tenantId">Whose.</param>
+    /// <param name="runId">The life of the store.</param>
+    public async Task<CountersState> StateAsync(string tenantId, string runId) => (int)await store.EvaluateAsync(StateScript, [Key(tenantId)], [runId]) switch
+    {
+        1 => CountersState.InForce,
+        2 => CountersState.Building,
+        _ => CountersState.Missing,
+    };
 
     /// <summary>What the store holds for a tenant, or null where it must be rebuilt first.</summary>
     public async Task<Held?> ReadAsync(string tenantId)
@@ -231,7 +306,7 @@ internal sealed class Quotas(Store store)
         var fields = new Dictionary<string, string>(StringComparer.Ordinal);
         for (var i = 0; i + 1 < flat.Length; i += 2)
             fields[flat[i]!] = flat[i + 1]!;
-        if (!fields.ContainsKey("epoch") || fields.GetValueOrDefault("run") != store.RunId)
+        if (Counters.Any(name => !fields.ContainsKey(name)) || fields["run"] != store.RunId)
             return null;
         long Number(string name) => long.Parse(fields[name], CultureInfo.InvariantCulture);
         return new Held(Number("epoch"), Number("ver"), Number("vms"), Number("ram"), Number("disk"),

@@ -23,50 +23,50 @@ internal sealed class RateLimiter : IDisposable
     public const int PlatformRpm = 6000;
     private static readonly TimeSpan KnownOverMax = TimeSpan.FromMilliseconds(500);
 
-    // The bucket is kept as the time at which it will be full again (the generic cell rate algorithm's "theoretical arrival
-    // time"): one number, exact, and a request costs 60 s / rpm of it. KEYS: bucket, since. ARGV: rpm, burst, cost, fresh.
+    // The bucket is kept as what is spent of it, at a time and under a rate; it refills from then on. In requests with nine
+    // decimals and not as a time, because at the highest rates a request costs few microseconds, and rounding those would admit
+    // more than the rate. KEYS: bucket, since. ARGV: rpm, burst, cost, fresh.
     private static readonly Script Spend = new("""
         local t = redis.call('TIME')
         local now = tonumber(t[1]) * 1000000 + tonumber(t[2])
         local rpm = tonumber(ARGV[1])
-        local cost = tonumber(ARGV[3])
-        local each = 60000000 / rpm
-        local depth = tonumber(ARGV[2]) * each
-        local known = redis.call('HMGET', KEYS[1], 'full_at', 'clock', 'rpm')
-        -- The clock never steps back: the greater of stored and now.
-        if known[2] and tonumber(known[2]) > now then now = tonumber(known[2]) end
-        local full_at
+        local burst = tonumber(ARGV[2])
+        local known = redis.call('HMGET', KEYS[1], 'spent', 'clock', 'rpm')
+        local spent, clock, rate
         if known[1] then
-            full_at = tonumber(known[1])
-            if tonumber(known[3]) ~= rpm and full_at > now then
-                -- Another rate: as many requests stay spent as were.
-                full_at = now + (full_at - now) * tonumber(known[3]) / rpm
-            end
+            spent, clock, rate = tonumber(known[1]), tonumber(known[2]), tonumber(known[3])
         else
             -- Idle so long that the bucket's key expired: full, if the tenant has a history here. Without one, it was lost, and
             -- a bucket whose history is lost starts empty.
             local since = redis.call('GET', KEYS[2])
             if not since then
-                since = string.format('%.0f', ARGV[4] == '1' and now - depth or now)
+                since = string.format('%.0f', ARGV[4] == '1' and now - math.ceil(burst * 60000000 / rpm) or now)
                 redis.call('SET', KEYS[2], since)
             end
-            full_at = tonumber(since) + depth
+            spent, clock, rate = burst, tonumber(since), rpm
         end
-        if full_at > now + depth then full_at = now + depth end
-        if full_at < now then full_at = now end
+        -- The clock never steps back: the greater of stored and now.
+        if clock > now then now = clock end
+        spent = spent - (now - clock) * rate / 60000000
+        if spent < 0 then spent = 0 end
+        -- Another rate: as many requests stay spent as were, of a bucket that holds more or fewer.
+        if spent > burst then spent = burst end
+        local after = spent + tonumber(ARGV[3])
         local allowed = 1
         local wait = 0
-        local after = full_at + cost * each
-        -- A microsecond of slack, or rounding would make the last request of a full bucket wait.
-        if after - now > depth + 1 then
+        -- A billionth of slack, or rounding would make the last request of a full bucket wait.
+        if after > burst + 0.000000001 then
             allowed = 0
-            wait = after - now - depth
+            wait = (after - burst) * 60000 / rpm
         else
-            full_at = after
-            redis.call('HSET', KEYS[1], 'full_at', string.format('%.0f', full_at), 'clock', string.format('%.0f', now), 'rpm', ARGV[1])
-            redis.call('PEXPIRE', KEYS[1], math.ceil(depth / 1000) + 1000)
+            spent = after
         end
-        return {allowed, math.floor((depth - (full_at - now)) / each + 0.000001), math.ceil((full_at - now) / 1000), math.ceil(wait / 1000)}
+        -- A refusal costs nothing and writes nothing, unless the rate is another: from now on the bucket refills by the new one.
+        if allowed == 1 or rate ~= rpm then
+            redis.call('HSET', KEYS[1], 'spent', string.format('%.9f', spent), 'clock', string.format('%.0f', now), 'rpm', ARGV[1])
+            redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.ceil(burst * 60000 / rpm) + 1000))
+        end
+        return {allowed, math.floor(burst - spent + 0.000000001), math.ceil(spent * 60000 / rpm), math.ceil(wait)}
         """);
 
     private readonly Store _store;
@@ -75,9 +75,9 @@ internal sealed class RateLimiter : IDisposable
     private readonly TimeProvider _time;
     private readonly ILogger<RateLimiter> _log;
     private readonly ConcurrentDictionary<string, LocalBucket> _shares = new(StringComparer.Ordinal);
-    private readonly ConcurrentDictionary<string, (long At, RateVerdict Verdict)> _knownOver = new(StringComparer.Ordinal);
+    private readonly ConcurrentDictionary<string, (long At, int Cost, RateVerdict Verdict)> _knownOver = new(StringComparer.Ordinal);
 
-    /// <summary>Makes one that follows the directory: new tenants begin with a full bucket, changed rates count at once.</summary>
+    /// <summary>Makes one that follows the directory: changed rates count at once.</summary>
     public RateLimiter(Store store, TenantDirectory directory, GatewayOptions options, TimeProvider time, ILogger<RateLimiter> log)
     {
         (_store, _directory, _options, _time, _log) = (store, directory, options, time, log);
@@ -89,13 +89,17 @@ internal sealed class RateLimiter : IDisposable
     /// <param name="cost">What the route costs; 0 is free.</param>
     public async ValueTask<RateVerdict> SpendAsync(Tenant tenant, int cost)
     {
-        // Known to be over: no call. A refusal is remembered for half a second at most, so a raised limit counts within one.
+        // More than the bucket ever holds would never fit: it takes the whole bucket.
+        cost = Math.Min(cost, Burst(tenant.ApiRateLimitRpm));
+        // Known to be over: no call. A refusal is remembered for half a second at most, so a raised limit counts within one; what
+        // costs less than the refused request may still fit, and is asked.
         if (_knownOver.TryGetValue(tenant.TenantId, out var over))
         {
             var passed = _time.GetElapsedTime(over.At);
-            if (passed < KnownOverMax && passed < over.Verdict.RetryAfter)
-                return over.Verdict with { RetryAfter = over.Verdict.RetryAfter - passed };
-            _knownOver.TryRemove(tenant.TenantId, out _);
+            if (passed >= KnownOverMax || passed >= over.Verdict.RetryAfter)
+                _knownOver.TryRemove(tenant.TenantId, out _);
+            else if (cost >= over.Cost && over.Verdict.Limit == tenant.ApiRateLimitRpm)
+                return over.Verdict with { RetryAfter = over.Verdict.RetryAfter - passed, FullIn = over.Verdict.FullIn - passed };
         }
         if (_store.IsUp)
             try
@@ -103,14 +107,14 @@ internal sealed class RateLimiter : IDisposable
                 var verdict = await SpendSharedAsync(tenant, cost, fresh: false);
                 _shares.TryRemove(tenant.TenantId, out _);
                 if (verdict.RetryAfter is not null)
-                    _knownOver[tenant.TenantId] = (_time.GetTimestamp(), verdict);
+                    _knownOver[tenant.TenantId] = (_time.GetTimestamp(), cost, verdict);
                 return verdict;
             }
             catch (Exception fault) when (fault is RedisException or TimeoutException)
             {
                 _log.LogDebug("Rates go by this gateway's own share: {Reason}", fault.Message);
             }
-        return _shares.GetOrAdd(tenant.TenantId, _ => new LocalBucket(_time)).Spend(Share(tenant), cost);
+        return _shares.GetOrAdd(tenant.TenantId, _ => new LocalBucket(_time)).Spend(tenant.ApiRateLimitRpm / (double)_options.GatewaysExpected, cost);
     }
 
     /// <summary>Spends a request of a platform token that names no tenant, of a bucket local to this gateway.</summary>
@@ -133,20 +137,15 @@ internal sealed class RateLimiter : IDisposable
             (long)answer[0] == 1 ? null : TimeSpan.FromMilliseconds(Math.Max(1, (long)answer[3])), Local: false);
     }
 
-    private int Share(Tenant tenant) => Math.Max(1, tenant.ApiRateLimitRpm / _options.GatewaysExpected);
-
     /// <summary>
-    /// A tenant that issuance made this moment has no history anywhere, so none can have been lost: its bucket begins full.
+    /// A tenant that issuance made this moment has no history anywhere, so none can have been lost: its bucket begins full. Called before
+    /// the tenant is known here, so no request can come first and find it empty.
     /// </summary>
-    private void OnTenantChanged(Tenant tenant, bool created)
+    /// <param name="tenant">The new tenant.</param>
+    public async Task BeginFullAsync(Tenant tenant)
     {
-        _knownOver.TryRemove(tenant.TenantId, out _);
-        if (created && _store.IsUp && _time.GetUtcNow() - tenant.CreatedAt < TimeSpan.FromSeconds(10))
-            _ = BeginFullAsync(tenant);
-    }
-
-    private async Task BeginFullAsync(Tenant tenant)
-    {
+        if (!_store.IsUp || _time.GetUtcNow() - tenant.CreatedAt > TimeSpan.FromSeconds(10))
+            return;
         try
         {
             await SpendSharedAsync(tenant, cost: 0, fresh: true);
@@ -157,6 +156,8 @@ internal sealed class RateLimiter : IDisposable
         }
     }
 
+    private void OnTenantChanged(Tenant tenant, bool created) => _knownOver.TryRemove(tenant.TenantId, out _);
+
     private static RedisKey Key(string tenantId, string name) => $"foundry:v1:{{{tenantId}}}:{name}";
 
     /// <summary>A bucket of this gateway alone. It begins empty: what was spent elsewhere a moment ago is not known.</summary>
@@ -165,19 +166,21 @@ internal sealed class RateLimiter : IDisposable
         private readonly Lock _lock = new();
         private TimeSpan? _fullAt = full ? TimeSpan.Zero : null;
 
-        public RateVerdict Spend(int rpm, int cost)
+        /// <summary>Spends of a rate that may be a share: less than one request a minute, too.</summary>
+        public RateVerdict Spend(double rpm, int cost)
         {
             lock (_lock)
             {
                 var now = TimeSpan.FromSeconds(time.GetTimestamp() / (double)time.TimestampFrequency);
                 var each = TimeSpan.FromMinutes(1) / rpm;
-                var depth = each * Burst(rpm);
+                var burst = Math.Max(1, (int)(rpm / 10));
+                var depth = each * burst;
                 var fullAt = _fullAt ?? now + depth;
                 fullAt = fullAt > now + depth ? now + depth : fullAt < now ? now : fullAt;
-                var after = fullAt + each * cost;
+                var after = fullAt + each * Math.Min(cost, burst);
                 var allowed = after - now <= depth;
                 _fullAt = allowed ? after : fullAt;
-                return new RateVerdict(rpm, (long)((depth - (_fullAt.Value - now)) / each), _fullAt.Value - now, allowed ? null : after - now - depth, Local: true);
+                return new RateVerdict(Math.Max(1, (int)rpm), (long)((depth - (_fullAt.Value - now)) / each), _fullAt.Value - now, allowed ? null : after - now - depth, Local: true);
             }
         }
     }

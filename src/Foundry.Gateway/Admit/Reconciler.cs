@@ -17,6 +17,12 @@ namespace Foundry.Gateway.Admit;
 internal sealed class Reconciler(Quotas quotas, Store store, TenantDirectory directory, IHttpClientFactory clients, GatewayOptions options, Readiness readiness, TimeProvider time, ILogger<Reconciler> log)
     : BackgroundService
 {
+    private static readonly TimeSpan FleetAnswerMax = TimeSpan.FromSeconds(10);
+    private const string Comparing = "held numbers are compared with the fleet's list";
+    private const int VmIdCharsMax = 256;
+    // MiB or GiB of one VM: so much that nobody has it, so little that sums stay exact.
+    private const long SizeMax = 1L << 40;
+
     private readonly ConcurrentDictionary<string, Lazy<Task<bool>>> _rebuilding = new(StringComparer.Ordinal);
 
     /// <summary>Rebuilds a tenant's counters from the fleet; callers at the same time share one attempt.</summary>
@@ -40,9 +46,16 @@ internal sealed class Reconciler(Quotas quotas, Store store, TenantDirectory dir
     }
 
     /// <inheritdoc/>
+    public override Task StartAsync(CancellationToken cancellationToken)
+    {
+        // Here and not in ExecuteAsync, which may begin only after the port is open.
+        readiness.Report("quotas", met: false, Comparing);
+        return base.StartAsync(cancellationToken);
+    }
+
+    /// <inheritdoc/>
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
-        readiness.Report("quotas", met: false, "held numbers are compared with the fleet's list");
         directory.TenantChanged += OnTenantChanged;
         try
         {
@@ -55,6 +68,8 @@ internal sealed class Reconciler(Quotas quotas, Store store, TenantDirectory dir
                     continue;
                 if (run != rebuiltRun)
                 {
+                    // At a start this keeps the gateway unready. Later it is only shown: creates are refused, reads and deletes go on.
+                    readiness.Report("quotas", met: false, Comparing, required: rebuiltRun is null);
                     if (!await BeginAsync(stoppingToken))
                         continue;
                     rebuiltRun = run;
@@ -100,22 +115,35 @@ internal sealed class Reconciler(Quotas quotas, Store store, TenantDirectory dir
         {
             if (store.RunId is not { } run)
                 return false;
-            using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(10), time);
+            // Several gateways come here at once. Who finds the numbers in force, or another at work on them, begins no epoch: each
+            // one makes the fleet refuse the creates of those before it.
+            switch (await quotas.StateAsync(tenantId, run))
+            {
+                case CountersState.InForce:
+                    return true;
+                case CountersState.Building:
+                    return false;
+            }
+            using var limit = new CancellationTokenSource(FleetAnswerMax, time);
             using var answer = await clients.CreateClient(Clusters.Fleet).PostAsJsonAsync("/internal/v1/epochs", new BeginEpoch(1, tenantId), WireJson.Default.BeginEpoch, limit.Token);
             answer.EnsureSuccessStatusCode();
-            var held = await answer.Content.ReadFromJsonAsync(WireJson.Default.HeldVms, limit.Token) ?? throw new JsonException("null");
-            await quotas.RebuildAsync(tenantId, run, held);
+            var held = Checked(await answer.Content.ReadFromJsonAsync(WireJson.Default.HeldVms, limit.Token));
+            if (!await quotas.RebuildAsync(tenantId, run, held))
+                return false;
             log.LogInformation("Held numbers of {Tenant} rebuilt from the fleet: {Vms} VMs, epoch {Epoch}", tenantId, held.Vms.Count, held.Epoch);
             return true;
         }
-        catch (Exception fault) when (fault is HttpRequestException or JsonException or RedisException or TimeoutException or OperationCanceledException)
+        catch (Exception fault) when (IsExpected(fault) || fault is OperationCanceledException)
         {
             log.LogWarning("Held numbers of {Tenant} cannot be rebuilt yet: {Reason}", tenantId, fault.Message);
             return false;
         }
     }
 
-    private async Task ReconcileAsync(string tenantId, CancellationToken cancellationToken)
+    /// <summary>Compares a tenant's held numbers with the fleet's list, once.</summary>
+    /// <param name="tenantId">Whose.</param>
+    /// <param name="cancellationToken">Ends it.</param>
+    public async Task ReconcileAsync(string tenantId, CancellationToken cancellationToken)
     {
         try
         {
@@ -124,13 +152,12 @@ internal sealed class Reconciler(Quotas quotas, Store store, TenantDirectory dir
                 await RebuildAsync(tenantId, cancellationToken);
                 return;
             }
-            using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-            limit.CancelAfter(TimeSpan.FromSeconds(10));
-            var list = await clients.CreateClient(Clusters.Fleet).GetFromJsonAsync($"/internal/v1/vms?tenant_id={tenantId}", WireJson.Default.HeldVms, limit.Token);
-            if (list is not null)
-                await SettleAsync(tenantId, before, list);
+            using var limit = new CancellationTokenSource(FleetAnswerMax, time);
+            using var ending = cancellationToken.Register(limit.Cancel);
+            var list = Checked(await clients.CreateClient(Clusters.Fleet).GetFromJsonAsync($"/internal/v1/vms?tenant_id={tenantId}", WireJson.Default.HeldVms, limit.Token));
+            await SettleAsync(tenantId, before, list);
         }
-        catch (Exception fault) when (fault is HttpRequestException or JsonException or RedisException or TimeoutException || (fault is OperationCanceledException && !cancellationToken.IsCancellationRequested))
+        catch (Exception fault) when (IsExpected(fault) || (fault is OperationCanceledException && !cancellationToken.IsCancellationRequested))
         {
             log.LogWarning("Held numbers of {Tenant} cannot be compared with the fleet's list: {Reason}", tenantId, fault.Message);
         }
@@ -143,17 +170,25 @@ internal sealed class Reconciler(Quotas quotas, Store store, TenantDirectory dir
         foreach (var vm in list.Vms)
         {
             listed.Add(vm.VmId);
-            if (vm.ReservationId is { } id && reservations.Remove(id))
-                await quotas.CommitAsync(tenantId, id, vm.VmId, vm.RamAllocMb, Quotas.DiskOf(vm));
-            else if (!before.HeldVms.ContainsKey(vm.VmId))
-                await quotas.AdoptAsync(tenantId, vm.VmId, vm.RamAllocMb, Quotas.DiskOf(vm), before.Version);
+            // Not a commit: by now the reservation may have been settled and the VM destroyed again.
+            if ((vm.ReservationId is { } id && reservations.Remove(id)) || !before.HeldVms.ContainsKey(vm.VmId))
+                await quotas.AdoptAsync(tenantId, before, vm);
         }
         foreach (var vmId in before.HeldVms.Keys.Where(vmId => !listed.Contains(vmId)))
-            await quotas.ForgetAsync(tenantId, vmId, before.Version);
+            await quotas.ForgetAsync(tenantId, before, vmId);
         // Absent from a list that the fleet made after the deadline, by its own clock: it will never be accepted.
         foreach (var reservation in reservations.Values.Where(reservation => reservation.DeadlineMs < list.FleetTime))
             await quotas.ReleaseAsync(tenantId, reservation.Id);
     }
+
+    /// <summary>A list that can be counted: what is absent is not empty, and no VM is smaller than nothing.</summary>
+    private static HeldVms Checked(HeldVms? list) =>
+        list?.Vms is { } vms && vms.All(vm => vm is { VmId.Length: > 0 and <= VmIdCharsMax, RamAllocMb: >= 0 and <= SizeMax } && Quotas.DiskOf(vm) is >= 0 and <= SizeMax)
+            ? list
+            : throw new JsonException("the fleet's answer is no list of VMs");
+
+    /// <summary>What a fleet or a store can do to us; an answer that breaks off is an <see cref="IOException"/>, one in an unknown charset an <see cref="InvalidOperationException"/>.</summary>
+    private static bool IsExpected(Exception fault) => fault is HttpRequestException or IOException or InvalidOperationException or JsonException or RedisException or TimeoutException;
 
     private void OnTenantChanged(Tenant tenant, bool created)
     {

@@ -15,7 +15,9 @@ internal sealed class Store(GatewayOptions options, Readiness readiness, TimePro
     private const int AnswerMillisecondsMax = 500;
 
     private ConnectionMultiplexer? _redis;
+    private readonly Lock _lock = new();
     private volatile string? _runId;
+    private int _losses;
     private long _policyCheckedAt = long.MinValue;
 
     /// <summary>
@@ -47,9 +49,16 @@ internal sealed class Store(GatewayOptions options, Readiness readiness, TimePro
     }
 
     /// <inheritdoc/>
+    public override Task StartAsync(CancellationToken cancellationToken)
+    {
+        // Here and not in ExecuteAsync, which may begin only after the port is open.
+        readiness.Report("redis", met: false, "not connected yet", required: false);
+        return base.StartAsync(cancellationToken);
+    }
+
+    /// <inheritdoc/>
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
-        readiness.Report("redis", met: false, "not connected yet", required: false);
         using var timer = new PeriodicTimer(ProbeInterval, time);
         do
         {
@@ -67,23 +76,37 @@ internal sealed class Store(GatewayOptions options, Readiness readiness, TimePro
 
     private async Task ProbeAsync()
     {
-        _redis ??= await ConnectAsync();
-        var server = _redis.GetServers().FirstOrDefault(server => server.IsConnected && !server.IsReplica)
-            ?? throw new RedisException("not connected");
-        var info = await server.InfoAsync("server");
-        var runId = info.SelectMany(section => section).FirstOrDefault(pair => pair.Key == "run_id").Value
-            ?? throw new RedisException("the store does not say which run it is (INFO server: run_id)");
+        if (_redis is null)
+        {
+            _redis = await ConnectAsync();
+            _redis.ConnectionFailed += OnConnectionFailed;
+        }
+        var losses = Volatile.Read(ref _losses);
+        var primaries = _redis.GetServers().Where(server => server.IsConnected && !server.IsReplica).OrderBy(server => server.EndPoint.ToString(), StringComparer.Ordinal).ToArray();
+        if (primaries.Length == 0)
+            throw new RedisException($"not connected ({await WhyNotAsync(_redis)})");
+        // In a cluster each primary has a part of the tenants, and any of them may have begun another life.
+        var server = primaries[0];
+        var runs = new List<string>();
+        foreach (var primary in server.ServerType == ServerType.Cluster ? primaries : [server])
+            runs.Add(await ReadAsync(primary, "server", "run_id") ?? throw new RedisException("the store does not say which run it is (INFO server: run_id)"));
+        var runId = string.Join('+', runs);
         if (_policyCheckedAt == long.MinValue || time.GetElapsedTime(_policyCheckedAt) > PolicyInterval)
         {
             // A store that evicts forgets quotas silently; it is refused, not worked around.
-            var policy = (await server.InfoAsync("memory")).SelectMany(section => section).FirstOrDefault(pair => pair.Key == "maxmemory_policy").Value;
+            var policy = await ReadAsync(server, "memory", "maxmemory_policy");
             if (policy is not null and not "noeviction")
                 throw new RedisException($"maxmemory-policy is {policy}; set it to noeviction, or held quotas can be evicted");
             _policyCheckedAt = time.GetTimestamp();
         }
-        if (_runId == runId)
-            return;
-        _runId = runId;
+        lock (_lock)
+        {
+            if (_losses != losses)
+                throw new RedisException("the connection was lost while the store was asked");
+            if (_runId == runId)
+                return;
+            _runId = runId;
+        }
         readiness.Report("redis", met: true, required: false);
         log.LogInformation("The counters' store answers (run {RunId})", runId);
     }
@@ -111,11 +134,40 @@ internal sealed class Store(GatewayOptions options, Readiness readiness, TimePro
         return ConnectionMultiplexer.ConnectAsync(parsed);
     }
 
+    private static async Task<string?> ReadAsync(IServer server, string section, string name) =>
+        (await server.InfoAsync(section)).SelectMany(pairs => pairs).FirstOrDefault(pair => pair.Key == name).Value;
+
+    /// <summary>A password that is not the store's reads otherwise than a store that is not there; neither text has a secret in it.</summary>
+    private static async Task<ConnectionFailureType> WhyNotAsync(ConnectionMultiplexer redis)
+    {
+        try
+        {
+            await redis.GetDatabase().PingAsync();
+            return ConnectionFailureType.None;
+        }
+        catch (RedisConnectionException fault)
+        {
+            return (fault.InnerException as RedisConnectionException ?? fault).FailureType;
+        }
+    }
+
+    /// <summary>What answers on the next connection may be another life of the store, so nothing is counted there before a probe has asked.</summary>
+    private void OnConnectionFailed(object? sender, ConnectionFailedEventArgs failed)
+    {
+        if (failed.ConnectionType != ConnectionType.Interactive)
+            return;
+        Interlocked.Increment(ref _losses);
+        Open($"connection lost ({failed.FailureType})");
+    }
+
     private void Open(string reason)
     {
-        if (_runId is not null)
-            log.LogWarning("The counters' store does not answer: {Reason}", reason);
-        _runId = null;
+        lock (_lock)
+        {
+            if (_runId is not null)
+                log.LogWarning("The counters' store does not answer: {Reason}", reason);
+            _runId = null;
+        }
         _policyCheckedAt = long.MinValue;
         readiness.Report("redis", met: false, reason.Split('\n')[0], required: false);
     }

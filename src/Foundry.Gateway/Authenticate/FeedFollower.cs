@@ -2,6 +2,7 @@ using System.Net;
 using System.Text;
 using System.Text.Json;
 using Foundry.Contracts;
+using Foundry.Gateway.Admit;
 using Foundry.ServiceDefaults;
 using Foundry.ServiceDefaults.Trust;
 using Foundry.Tokens;
@@ -25,6 +26,7 @@ internal sealed class FeedFollower : BackgroundService
 
     private readonly TenantDirectory _directory;
     private readonly TrustFollower _trust;
+    private readonly RateLimiter _rates;
     private readonly IHttpClientFactory _clients;
     private readonly StateFolder _folder;
     private readonly Readiness _readiness;
@@ -35,9 +37,9 @@ internal sealed class FeedFollower : BackgroundService
 
     /// <summary>Starts from what is on disk.</summary>
     /// <exception cref="StateCorruptException">A line on disk is not issuance's, or does not follow the one before it.</exception>
-    public FeedFollower(TenantDirectory directory, TrustFollower trust, IHttpClientFactory clients, StateFolder folder, Readiness readiness, TimeProvider time, ILogger<FeedFollower> log)
+    public FeedFollower(TenantDirectory directory, TrustFollower trust, RateLimiter rates, IHttpClientFactory clients, StateFolder folder, Readiness readiness, TimeProvider time, ILogger<FeedFollower> log)
     {
-        (_directory, _trust, _clients, _folder, _readiness, _time, _log) = (directory, trust, clients, folder, readiness, time, log);
+        (_directory, _trust, _rates, _clients, _folder, _readiness, _time, _log) = (directory, trust, rates, clients, folder, readiness, time, log);
         _heardAt = time.GetTimestamp();
         Restore();
         Report();
@@ -105,6 +107,9 @@ internal sealed class FeedFollower : BackgroundService
                 file.Flush(flushToDisk: true);
                 _linesKept++;
             }
+            foreach (var change in message.Changes)
+                if (change.Tenant is { } tenant && _directory.Find(tenant.TenantId) is null)
+                    await _rates.BeginFullAsync(tenant);
             if (!_directory.Apply(message, trust, live: true))
                 throw new HttpRequestException($"a line of the feed follows {message.From}, but {_directory.Seq} was reached");
             Heard();

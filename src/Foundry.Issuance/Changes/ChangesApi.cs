@@ -19,7 +19,7 @@ internal static class ChangesApi
 
     public static void MapChanges(this IEndpointRouteBuilder routes)
     {
-        // Everything, in one signed line of at most 64 MiB before encoding.
+        // Everything, in one signed line of at most 64 MiB.
         routes.MapGet("/internal/v1/snapshot", SnapshotAsync);
         // What is new after ?since=, a signed line at a time, for as long as the gateway listens; 410 cursor_gone: take a snapshot.
         routes.MapGet("/internal/v1/changes", FollowAsync);

@@ -15,8 +15,8 @@ namespace Foundry.Issuance.Changes;
 /// </summary>
 internal sealed class Feed
 {
-    /// <summary>Bytes of the largest snapshot; about 200,000 tenants, or 700,000 revoked tokens that have not expired.</summary>
-    public const int SnapshotBytesMax = 64 * 1024 * 1024;
+    /// <summary>Characters of the largest snapshot, as gateways bound it; about 200,000 tenants, or 500,000 revoked tokens that have not expired.</summary>
+    public const int SnapshotCharsMax = 64 * 1024 * 1024;
     /// <summary>Changes in a line.</summary>
     public const int ChangesMax = 500;
     /// <summary>Bytes of changes after which a line takes no further one; a single change is smaller than 1 MiB.</summary>
@@ -60,8 +60,8 @@ internal sealed class Feed
             ];
             return new FeedMessage(1, FeedMessage.Snapshot, 0, platform.FeedSeq, now, changes);
         }, cancellationToken);
-        var payload = JsonSerializer.SerializeToUtf8Bytes(message, WireJson.Default.FeedMessage);
-        return payload.Length <= SnapshotBytesMax ? Jws.Sign(_identity.Key, FeedMessage.Typ, payload) : null;
+        var line = Jws.Sign(_identity.Key, FeedMessage.Typ, JsonSerializer.SerializeToUtf8Bytes(message, WireJson.Default.FeedMessage));
+        return line.Length <= SnapshotCharsMax ? line : null;
     }
 
     /// <summary>Whether the changes after <paramref name="since"/> are all still kept.</summary>

@@ -24,6 +24,7 @@ internal sealed class PlatformTrust : ITrustSource
     private readonly Database _database;
     private readonly Lock _adopting = new();
     private volatile State _state;
+    private TaskCompletionSource _newer = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     private PlatformTrust(SigningKey root, Database database, State state) => (_root, _database, _state) = (root, database, state);
 
@@ -77,12 +78,36 @@ internal sealed class PlatformTrust : ITrustSource
     /// <summary>Nothing to ask for: nobody knows it sooner than the one who makes it.</summary>
     public Task RefreshAsync(CancellationToken cancellationToken) => Task.CompletedTask;
 
+    /// <summary>The set as soon as it is newer than one that a part has, or the one in force when the wait is over.</summary>
+    /// <param name="seq">What the part has.</param>
+    /// <param name="atMost">How long it waits.</param>
+    /// <param name="time">The clock.</param>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    public async Task<TrustAnswer> NewerAsync(long seq, TimeSpan atMost, TimeProvider time, CancellationToken cancellationToken)
+    {
+        Task newer;
+        lock (_adopting)
+            newer = _state.Set.Seq > seq ? Task.CompletedTask : _newer.Task;
+        try
+        {
+            await newer.WaitAsync(atMost, time, cancellationToken);
+        }
+        catch (TimeoutException)
+        {
+            // Nothing new; the part asks again.
+        }
+        return Answer;
+    }
+
     private void Adopt(State state)
     {
         lock (_adopting)
         {
-            if (state.Set.Seq > _state.Set.Seq)
-                _state = state;
+            if (state.Set.Seq <= _state.Set.Seq)
+                return;
+            _state = state;
+            _newer.TrySetResult();
+            _newer = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         }
     }
 

@@ -12,13 +12,32 @@ namespace Foundry.Issuance.Trust;
 internal static class TrustApi
 {
     private const int JoinBytesMax = 4 * 1024;
+    private const int WaitingMax = 2 * PlatformTrust.TrustedKeysMax;
+    private static readonly TimeSpan WaitMax = TimeSpan.FromSeconds(20);
+    private static int waiting;
 
     public static void MapTrust(this IEndpointRouteBuilder routes)
     {
-        // The trust set: public keys and a signature, so open to all.
-        routes.MapGet("/internal/v1/trust", (PlatformTrust trust) => Results.Json(trust.Answer, WireJson.Default.TrustAnswer)).WithMetadata(OpenToAll.Instance);
+        // The trust set: public keys and a signature, so open to all. With ?after=<seq> the answer waits, at most 20 s, for a newer one.
+        routes.MapGet("/internal/v1/trust", GetAsync).WithMetadata(OpenToAll.Instance);
         // Join: 200 with the new trust set; 401 join_refused; 422 invalid_value; 429 rate_limited.
         routes.MapPost("/internal/v1/join", JoinAsync).WithMetadata(OpenToAll.Instance);
+    }
+
+    private static async Task<IResult> GetAsync(HttpContext context, PlatformTrust trust, TimeProvider time, long? after)
+    {
+        // Open to all, so the number of those who wait is bounded; who finds no place is answered at once.
+        if (after is not { } seq || Volatile.Read(ref waiting) >= WaitingMax)
+            return Results.Json(trust.Answer, WireJson.Default.TrustAnswer);
+        Interlocked.Increment(ref waiting);
+        try
+        {
+            return Results.Json(await trust.NewerAsync(seq, WaitMax, time, context.RequestAborted), WireJson.Default.TrustAnswer);
+        }
+        finally
+        {
+            Interlocked.Decrement(ref waiting);
+        }
     }
 
     private static async Task<IResult> JoinAsync(HttpContext context, JoinDesk desk)

@@ -100,12 +100,17 @@ internal sealed partial class Sequencer : IDisposable
                 return;
             _isClosed = true;
             _publishTimer.Dispose();
+            while (TakeBatch() is { Count: > 0 } unanswered)
+                Refuse(unanswered);
             if (!_hasFailed && _publishedSize < _tree.Size)
-                Guarded(() => Publish(startNewJournal: false));
+                Guarded(() => Publish(startNewJournal: IsJournalLong));
             _index.Dispose();
             _journal.Dispose();
         }
     }
+
+    private static void Refuse(List<Pending> batch) =>
+        batch.ForEach(pending => pending.Answer.TrySetResult(new AppendOutcome(AppendStatus.Failed)));
 
     private void StandInLine()
     {
@@ -128,17 +133,14 @@ internal sealed partial class Sequencer : IDisposable
             if (_isClosed)
                 return;
             var batch = TakeBatch();
-            if (batch.Count > 0)
-            {
-                // What the failure left undone is answered here: a commit that may or may not be durable is not acknowledged.
-                if (_hasFailed || !Guarded(() => Commit(batch)))
-                    batch.ForEach(pending => pending.Answer.TrySetResult(new AppendOutcome(AppendStatus.Failed)));
-            }
+            // What may or may not be durable is not acknowledged.
+            if (batch.Count > 0 && (_hasFailed || !Guarded(() => Commit(batch))))
+                Refuse(batch);
             if (Volatile.Read(ref _isPublishDue))
             {
                 _isPublishDue = _isPublishArmed = false;
                 if (!_hasFailed && _publishedSize < _tree.Size)
-                    Guarded(() => Publish(startNewJournal: _journal.Length > _options.JournalBytesMax));
+                    Guarded(() => Publish(startNewJournal: IsJournalLong));
             }
         }
         if (!_queue.IsEmpty)
@@ -291,6 +293,8 @@ internal sealed partial class Sequencer : IDisposable
         _state = _state with { Journal = _journal };
         old.Dispose();
     }
+
+    private bool IsJournalLong => _journal.Length > _options.JournalBytesMax;
 
     private long FirstUnbundled => _publishedSize / Tile.WidthMax * Tile.WidthMax;
 

@@ -14,7 +14,8 @@ internal sealed class LogRecovery
     private readonly Disk _disk;
     private readonly LogFolder _folder;
     private readonly NoteVerifier _verifier;
-    private readonly bool _recompute;
+    private readonly bool _readsBundles;
+    private readonly bool _comparesFiles;
     private readonly Dictionary<Tile, TreeHash[]> _unpublished = [];
 
     private TreeFrontier _tree = new();
@@ -27,12 +28,13 @@ internal sealed class LogRecovery
     // The bundle that the journal's entries are filling, to be compared with its file once the checkpoint covers it.
     private readonly List<ReadOnlyMemory<byte>> _bundle = [];
 
-    private LogRecovery(Disk disk, LogFolder folder, NoteVerifier verifier, bool recompute)
+    private LogRecovery(Disk disk, LogFolder folder, NoteVerifier verifier, bool readsBundles, bool comparesFiles)
     {
         _disk = disk;
         _folder = folder;
         _verifier = verifier;
-        _recompute = recompute;
+        _readsBundles = readsBundles;
+        _comparesFiles = comparesFiles;
     }
 
     /// <summary>
@@ -41,24 +43,33 @@ internal sealed class LogRecovery
     /// </summary>
     /// <exception cref="StateCorruptException">A file is missing, damaged, or does not fit the signed checkpoint.</exception>
     public static RecoveredLog Open(Disk disk, LogFolder folder, NoteVerifier verifier, CancellationToken cancellation = default) =>
-        new LogRecovery(disk, folder, verifier, recompute: false).Run(cancellation);
+        new LogRecovery(disk, folder, verifier, readsBundles: false, comparesFiles: false).Run(cancellation);
 
     /// <summary>Recomputes a log's whole tree from its entries and compares every file with it.</summary>
     /// <returns>Entries in the log.</returns>
     /// <exception cref="StateCorruptException">A file is missing, damaged, or does not fit the signed checkpoint.</exception>
     public static long Verify(Disk disk, LogFolder folder, NoteVerifier verifier, CancellationToken cancellation)
     {
-        using var log = new LogRecovery(disk, folder, verifier, recompute: true).Run(cancellation);
+        using var log = new LogRecovery(disk, folder, verifier, readsBundles: true, comparesFiles: true).Run(cancellation);
         return log.Tree.Size;
     }
 
-    /// <summary>Compares a log's journal, and the edge of its tree, with its signed checkpoint. Reads no bundle.</summary>
+    /// <summary>Compares a log's journal, the edge of its tree, and every file over entries in the journal with its signed checkpoint.</summary>
     /// <exception cref="StateCorruptException">A file is missing, damaged, or does not fit the signed checkpoint.</exception>
     public static VerifiedTail VerifyTail(Disk disk, LogFolder folder, NoteVerifier verifier, CancellationToken cancellation)
     {
-        var recovery = new LogRecovery(disk, folder, verifier, recompute: false);
-        using var log = recovery.Run(cancellation);
-        return new VerifiedTail(log.Tree.Size, log.Journal.First, recovery._firstRoot);
+        var recovery = new LogRecovery(disk, folder, verifier, readsBundles: false, comparesFiles: true);
+        try
+        {
+            using var log = recovery.Run(cancellation);
+            return new VerifiedTail(log.Tree.Size, log.Journal.First, recovery._firstRoot);
+        }
+        catch (StateCorruptException)
+        {
+            // A wrong root says that something is damaged; only the entries say what.
+            Verify(disk, folder, verifier, cancellation);
+            throw;
+        }
     }
 
     /// <summary>
@@ -69,7 +80,7 @@ internal sealed class LogRecovery
     public static void VerifyPrefix(Disk disk, LogFolder folder, NoteVerifier verifier, VerifiedTail tail, long entriesMax, CancellationToken cancellation)
     {
         var end = Math.Min(tail.First, entriesMax / Tile.WidthMax * Tile.WidthMax);
-        var recovery = new LogRecovery(disk, folder, verifier, recompute: true)
+        var recovery = new LogRecovery(disk, folder, verifier, readsBundles: true, comparesFiles: true)
         {
             _published = new Checkpoint(verifier.Name, end, tail.FirstRoot),
         };
@@ -118,7 +129,7 @@ internal sealed class LogRecovery
     {
         if (first > _published.Size)
             throw new StateCorruptException(_folder.Journal, $"it begins at entry {first}, behind the {_published.Size} that the checkpoint covers");
-        if (_recompute)
+        if (_readsBundles)
             Recompute(first, cancellation);
         else
             _tree = TreeFrontier.FromTiles(first, tile => ReadPublished(tile)[..tile.Width], Completed);
@@ -164,7 +175,7 @@ internal sealed class LogRecovery
         if (_tree.Root != _published.Root)
             throw new StateCorruptException(_folder.Checkpoint, $"the root of the {_published.Size} entries is {_tree.Root}, not the {_published.Root} that it signs");
         _isMatched = true;
-        if (!_recompute)
+        if (!_comparesFiles)
             return;
         var edge = _tree.Edge();
         foreach (var tile in Tile.PartialsOf(_published.Size))
@@ -180,7 +191,7 @@ internal sealed class LogRecovery
     {
         if (Tile.WidthAt(tile.Level, tile.Index, _published.Size) < Tile.WidthMax)
             _unpublished[tile] = hashes.ToArray();
-        else if (_recompute)
+        else if (_comparesFiles)
             Compare(tile, hashes);
     }
 
@@ -205,7 +216,7 @@ internal sealed class LogRecovery
 
     private void CompareBundle(Tile tile)
     {
-        if (!_recompute || Tile.WidthAt(Tile.EntriesLevel, tile.Index, _published.Size) < tile.Width)
+        if (!_comparesFiles || Tile.WidthAt(Tile.EntriesLevel, tile.Index, _published.Size) < tile.Width)
             return;
         var stored = ReadBundle(tile);
         for (var i = 0; i < stored.Length; i++)

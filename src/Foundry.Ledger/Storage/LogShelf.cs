@@ -44,16 +44,17 @@ internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILogger
     /// <summary>Publishes and closes every log.</summary>
     public void Dispose()
     {
+        List<Slot> open;
         lock (_gate)
         {
             if (_isDisposed)
                 return;
             _isDisposed = true;
-            foreach (var slot in _byUse)
-                slot.Close();
+            open = [.. _byUse];
             _slots.Clear();
             _byUse.Clear();
         }
+        open.ForEach(slot => slot.Close(() => true));
         _threads.Dispose();
     }
 
@@ -72,12 +73,8 @@ internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILogger
             if (_slots.Count > options.OpenLogsMax)
                 idle = TakeIdle();
         }
-        // Closing publishes, and so writes: outside the gate, that only guards the books.
-        foreach (var one in idle)
-        {
-            one.Close();
-            Forget(one);
-        }
+        // Closing publishes, and so writes: outside the gate, which only guards the books.
+        idle.ForEach(CloseIdle);
         try
         {
             return new OpenLog(this, slot, slot.Open(() => Open(slot.Folder, create)));
@@ -95,24 +92,25 @@ internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILogger
             slot.Users--;
     }
 
-    // They stay on the books while they close, so that whoever wants one of them meanwhile waits for it and opens it again.
-    private List<Slot> TakeIdle()
-    {
-        var idle = _byUse.Where(slot => slot is { Users: 0, HasFailed: false }).Take(_slots.Count - options.OpenLogsMax).ToList();
-        foreach (var slot in idle)
-            slot.Users++;
-        return idle;
-    }
+    private List<Slot> TakeIdle() =>
+        _byUse.Where(slot => slot is { Users: 0, HasFailed: false }).Take(_slots.Count - options.OpenLogsMax).ToList();
 
-    private void Forget(Slot slot)
+    // The log stays on the books while it closes: whoever takes it before keeps it open, whoever takes it meanwhile waits in
+    // its slot until the files are let go, and opens them again. Only one that is closed and unused leaves the books.
+    private void CloseIdle(Slot slot)
     {
+        slot.Close(() => IsUnused(slot));
         lock (_gate)
         {
-            if (--slot.Users > 0 || slot.HasFailed)
-                return;
-            _slots.Remove(slot.Folder.Module);
-            _byUse.Remove(slot);
+            if (slot is { Users: 0, IsOpen: false } && _byUse.Remove(slot))
+                _slots.Remove(slot.Folder.Module);
         }
+    }
+
+    private bool IsUnused(Slot slot)
+    {
+        lock (_gate)
+            return slot is { Users: 0, HasFailed: false };
     }
 
     private Sequencer Open(LogFolder folder, bool create)
@@ -150,7 +148,7 @@ internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILogger
     internal sealed class Slot(LogFolder folder)
     {
         private readonly Lock _opening = new();
-        private Sequencer? _sequencer;
+        private volatile Sequencer? _sequencer;
 
         public LogFolder Folder { get; } = folder;
 
@@ -165,10 +163,15 @@ internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILogger
                 return _sequencer ??= open();
         }
 
-        public void Close()
+        public bool IsOpen => _sequencer is not null;
+
+        /// <summary>Closes the log, if it may be when nobody can open it.</summary>
+        public void Close(Func<bool> mayClose)
         {
             lock (_opening)
             {
+                if (!mayClose())
+                    return;
                 _sequencer?.Dispose();
                 // A failed one is kept as the reminder that it must not be opened again.
                 if (!HasFailed)

@@ -17,6 +17,7 @@ public sealed class AssertionGate
     /// <summary>Bytes of the largest body that a backend of ours takes.</summary>
     public const int BodyBytesMax = 2 * 1024 * 1024;
     private const int RememberedMax = 1_000_000;
+    private const long UnixSecondsMax = 253_402_300_000; // some minutes before the year 10,000
     private static readonly TimeSpan Skew = TimeSpan.FromSeconds(5);
 
     private readonly string _audience;
@@ -51,6 +52,9 @@ public sealed class AssertionGate
         if (assertion.Aud != _audience || (!own && signer.Kind != TrustedKey.Gateway))
             return RoundTheGateway;
         var now = _time.GetUtcNow();
+        // Numbers that are no times of any clock would throw below.
+        if (assertion.Iat < 0 || assertion.Exp < assertion.Iat || assertion.Exp > UnixSecondsMax)
+            return RoundTheGateway;
         if (now > DateTimeOffset.FromUnixTimeSeconds(assertion.Exp) + Skew || now < DateTimeOffset.FromUnixTimeSeconds(assertion.Iat) - Skew
             || assertion.Exp - assertion.Iat > (long)Assertion.Lifetime.TotalSeconds)
             return RoundTheGateway;

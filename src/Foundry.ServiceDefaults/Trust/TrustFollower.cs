@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Net.Http.Json;
 using System.Text.Json;
 using Foundry.Contracts;
@@ -15,9 +16,9 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
 {
     /// <summary>The file in the part's folder.</summary>
     public const string FileName = "trust.json";
-    private static readonly TimeSpan RefreshInterval = TimeSpan.FromSeconds(30);
     private static readonly TimeSpan RefreshIntervalMin = TimeSpan.FromSeconds(10);
-    private static readonly TimeSpan JoinRetryInterval = TimeSpan.FromMilliseconds(250);
+    private static readonly TimeSpan RefreshTimeout = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan RetryInterval = TimeSpan.FromMilliseconds(250);
 
     private readonly ServiceIdentity _identity;
     private readonly TrustOptions _options;
@@ -28,7 +29,7 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
     private readonly ILogger<TrustFollower> _log;
     private readonly SemaphoreSlim _refreshing = new(1, 1);
     private readonly TaskCompletionSource _joined = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private long _refreshedAt = long.MinValue;
+    private long? _askedAt;
     private volatile TrustSet? _current;
 
     /// <summary>Starts from what is on disk.</summary>
@@ -44,9 +45,31 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
     {
         ArgumentNullException.ThrowIfNull(folder);
         (_identity, _options, _folder, _issuance, _time, _readiness, _log) = (identity, options, folder, issuance, time, readiness, log);
-        if (folder.Read(FileName) is { } text)
-            _current = TryRead(text) ?? throw new StateCorruptException(folder.File(FileName), $"this is not a trust set signed by the pinned root {options.RootThumbprint}");
-        readiness.Report("trust", _current is not null && Knows(_current), "waiting for issuance");
+        _current = ReadStored(folder, options);
+        var knows = _current is not null && Knows(_current);
+        readiness.Report("trust", knows, knows ? null : "waiting for issuance");
+        if (knows)
+            _joined.SetResult();
+    }
+
+    /// <summary>The set that is on disk, or null where there is none.</summary>
+    /// <param name="folder">The part's folder.</param>
+    /// <param name="options">Whom it pins.</param>
+    /// <exception cref="StateCorruptException">The file on disk is not a set that the pinned root signed.</exception>
+    internal static TrustSet? ReadStored(StateFolder folder, TrustOptions options)
+    {
+        if (folder.Read(FileName) is not { } text)
+            return null;
+        try
+        {
+            if (JsonSerializer.Deserialize(text, WireJson.Default.TrustAnswer) is { } answer && TryRead(answer, options) is { } set)
+                return set;
+        }
+        catch (JsonException)
+        {
+            // Said below, like everything else that the file could be instead.
+        }
+        throw new StateCorruptException(folder.File(FileName), $"this is not a trust set signed by the pinned root {options.RootThumbprint}");
     }
 
     /// <inheritdoc/>
@@ -61,15 +84,18 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
         await _refreshing.WaitAsync(cancellationToken);
         try
         {
-            if (_refreshedAt != long.MinValue && _time.GetElapsedTime(_refreshedAt) < RefreshIntervalMin)
+            if (_askedAt is { } asked && _time.GetElapsedTime(asked) < RefreshIntervalMin)
                 return;
             // Before the attempt: with issuance away, unknown keys must not become a call to it each, nor a fault of ours.
-            _refreshedAt = _time.GetTimestamp();
-            await FetchAsync(cancellationToken);
+            _askedAt = _time.GetTimestamp();
+            using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+            limit.CancelAfter(RefreshTimeout);
+            await FetchAsync(null, limit.Token);
         }
-        catch (Exception fault) when (fault is HttpRequestException or JsonException || (fault is OperationCanceledException && !cancellationToken.IsCancellationRequested))
+        catch (Exception fault) when (IsAway(fault, cancellationToken))
         {
-            _log.LogWarning("Issuance cannot be asked whom to trust: {Reason}", fault.Message);
+            // Whoever asks goes on with what is known: an unknown key stays unknown, and is no fault of ours.
+            LogAway(fault);
         }
         finally
         {
@@ -99,43 +125,33 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
     {
         while (!stoppingToken.IsCancellationRequested)
         {
-            var wait = RefreshInterval;
+            var wait = RetryInterval;
             try
             {
-                await FetchOnceAsync(stoppingToken);
+                var (before, asked) = (_current?.Seq, _time.GetTimestamp());
+                await FetchAsync(before, stoppingToken);
                 if (_current is { } set && !Knows(set))
                     await JoinAsync(stoppingToken);
-                if (!_joined.Task.IsCompleted)
-                    wait = JoinRetryInterval;
+                if (_joined.Task.IsCompleted && (_current?.Seq != before || _time.GetElapsedTime(asked) >= RefreshIntervalMin))
+                    continue; // Issuance let the question wait until there was something new, or long enough.
+                if (_joined.Task.IsCompleted)
+                    wait = RefreshIntervalMin; // It had no place for those who wait.
             }
-            catch (Exception fault) when (fault is HttpRequestException or JsonException || (fault is OperationCanceledException && !stoppingToken.IsCancellationRequested))
+            catch (Exception fault) when (IsAway(fault, stoppingToken))
             {
-                _log.LogWarning("Issuance cannot be asked whom to trust: {Reason}", fault.Message);
-                wait = _joined.Task.IsCompleted ? RefreshIntervalMin : JoinRetryInterval;
+                LogAway(fault);
             }
             await Task.Delay(wait, _time, stoppingToken);
         }
     }
 
-    private async Task FetchOnceAsync(CancellationToken cancellationToken)
+    /// <summary>Asks for the set; with a number, for one that is newer, for which issuance lets the question wait.</summary>
+    private async Task FetchAsync(long? after, CancellationToken cancellationToken)
     {
-        await _refreshing.WaitAsync(cancellationToken);
-        try
-        {
-            await FetchAsync(cancellationToken);
-        }
-        finally
-        {
-            _refreshing.Release();
-        }
-    }
-
-    private async Task FetchAsync(CancellationToken cancellationToken)
-    {
-        var answer = await _issuance.GetFromJsonAsync("/internal/v1/trust", WireJson.Default.TrustAnswer, cancellationToken);
-        _refreshedAt = _time.GetTimestamp();
+        var path = after is { } seq && _joined.Task.IsCompleted ? string.Create(CultureInfo.InvariantCulture, $"/internal/v1/trust?after={seq}") : "/internal/v1/trust";
+        var answer = await _issuance.GetFromJsonAsync(path, WireJson.Default.TrustAnswer, cancellationToken);
         if (answer is null || !Offer(answer))
-            _log.LogError("Issuance's trust set was not accepted: it is older than the one in force, or not signed by the pinned root {Root}", _options.RootThumbprint);
+            throw new HttpRequestException($"its trust set is older than the one in force, or not signed by the pinned root {_options.RootThumbprint}");
     }
 
     private async Task JoinAsync(CancellationToken cancellationToken)
@@ -145,27 +161,22 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
         using var answer = await _issuance.PostAsJsonAsync("/internal/v1/join",
             new JoinRequest(1, _identity.Kind, _identity.Name, _identity.Key.Public.X, code), WireJson.Default.JoinRequest, cancellationToken);
         if (answer.IsSuccessStatusCode)
-            await FetchOnceAsync(cancellationToken);
+            await FetchAsync(null, cancellationToken);
         else
             _log.LogError("Issuance refused to let {Name} join: {Status}", _identity.Name, (int)answer.StatusCode);
     }
 
+    private static bool IsAway(Exception fault, CancellationToken cancellationToken) =>
+        fault is HttpRequestException or JsonException || (fault is OperationCanceledException && !cancellationToken.IsCancellationRequested);
+
+    private void LogAway(Exception fault) => _log.LogWarning("Issuance cannot be asked whom to trust: {Reason}", fault.Message);
+
     private bool Knows(TrustSet set) => set.Keys.Any(key => key.Kid == _identity.Key.Kid && key.Kind == _identity.Kind);
 
-    private TrustSet? TryRead(string text)
-    {
-        try
-        {
-            return JsonSerializer.Deserialize(text, WireJson.Default.TrustAnswer) is { } answer ? TryRead(answer) : null;
-        }
-        catch (JsonException)
-        {
-            return null;
-        }
-    }
+    private TrustSet? TryRead(TrustAnswer answer) => TryRead(answer, _options);
 
-    private TrustSet? TryRead(TrustAnswer answer) =>
-        answer.V == 1 && VerifyingKey.TryCreate(answer.Root, out var root) && root.Kid == _options.RootThumbprint && TrustSet.TryVerify(answer.Trust, root, out var set) ? set : null;
+    private static TrustSet? TryRead(TrustAnswer answer, TrustOptions options) =>
+        answer.V == 1 && VerifyingKey.TryCreate(answer.Root, out var root) && root.Kid == options.RootThumbprint && TrustSet.TryVerify(answer.Trust, root, out var set) ? set : null;
 
     /// <inheritdoc/>
     public override void Dispose()

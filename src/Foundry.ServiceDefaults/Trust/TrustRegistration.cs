@@ -26,6 +26,7 @@ public static class TrustRegistration
         builder.Configuration.GetSection("Trust").Bind(options);
         if (options.RootThumbprint.Length != 43)
             throw new StartupException("Trust:RootThumbprint is not set: take it from issuance, which prints it at its start (environment: FOUNDRY_Trust__RootThumbprint).");
+        TrustFollower.ReadStored(folder, options); // What cannot be read stops the start here, before anything is written.
         var identity = new ServiceIdentity(kind, name, folder.SigningKey(ServiceIdentity.KeyFile));
         var issuance = builder.PartUrl("Issuance", 9210);
         builder.Services.AddSingleton(identity);
@@ -33,7 +34,7 @@ public static class TrustRegistration
         builder.Services.AddHttpClient(nameof(TrustFollower), client =>
         {
             client.BaseAddress = issuance;
-            client.Timeout = TimeSpan.FromSeconds(5);
+            client.Timeout = TimeSpan.FromSeconds(30); // Issuance lets the question for something newer wait, at most 20 s.
         });
         builder.Services.AddSingleton(services => new TrustFollower(identity, options, folder,
             services.GetRequiredService<IHttpClientFactory>().CreateClient(nameof(TrustFollower)),

@@ -116,7 +116,7 @@ public sealed class AppendEndpoint : IAsyncLifetime
     {
         await _ledger.DisposeAsync();
         var disk = new FailingDisk();
-        _ledger = await LedgerHost.StartAsync(_folder, builder => Microsoft.Extensions.DependencyInjection.ServiceCollectionServiceExtensions.AddSingleton<Storage.Disk>(builder.Services, disk));
+        _ledger = await LedgerHost.StartAsync(_folder, builder => Microsoft.Extensions.DependencyInjection.ServiceCollectionServiceExtensions.AddSingleton<Foundry.Ledger.Storage.Disk>(builder.Services, disk));
         await _ledger.CursorAsync(As.Acme, "acme", "a", "{}");
         disk.IsFailing = true;
         using var failed = await _ledger.AppendAsync(As.Acme, "acme", "b", "{}");
@@ -131,7 +131,7 @@ public sealed class AppendEndpoint : IAsyncLifetime
         Assert.Equal(1, page.GetProperty("entries").GetArrayLength());
     }
 
-    private sealed class FailingDisk : Storage.Disk
+    private sealed class FailingDisk : Foundry.Ledger.Storage.Disk
     {
         public bool IsFailing { get; set; }
 

@@ -123,8 +123,7 @@ public sealed class ReadEndpoints : IAsyncLifetime
     [Fact]
     public async Task Let_a_client_verify_every_entry_by_checkpoint_tiles_and_bundles()
     {
-        for (var i = 0; i < 300; i++)
-            await _ledger.CursorAsync(As.Acme, "acme", $"id-{i}", $$"""{"n":{{i}}}""");
+        await Task.WhenAll(Enumerable.Range(0, 300).Select(i => _ledger.CursorAsync(As.Acme, "acme", $"id-{i}", $$"""{"n":{{i}}}""")));
         var contract = await _ledger.GetJsonAsync(As.Acme, "/v1/contract", "acme");
         Assert.Equal((1, "acme", "foundry.local/acme"), (contract.GetProperty("version").GetInt32(), contract.GetProperty("module_id").GetString(), contract.GetProperty("origin").GetString()));
         Assert.True(NoteVerifier.TryParse(contract.GetProperty("vkey").GetString(), out var verifier));
@@ -165,8 +164,7 @@ public sealed class ReadEndpoints : IAsyncLifetime
     [Theory, MemberData(nameof(Caching))]
     public async Task Say_what_a_cache_may_keep(string path, string rule)
     {
-        for (var i = 0; i < 260; i++)
-            await _ledger.CursorAsync(As.Acme, "acme", $"id-{i}", "{}");
+        await Task.WhenAll(Enumerable.Range(0, 260).Select(i => _ledger.CursorAsync(As.Acme, "acme", $"id-{i}", "{}")));
         using var answer = await _ledger.GetAsync(As.Acme, $"/ledger/acme/{path}", "acme");
         Assert.Equal(HttpStatusCode.OK, answer.StatusCode);
         Assert.Equal(rule, answer.Headers.CacheControl?.ToString());

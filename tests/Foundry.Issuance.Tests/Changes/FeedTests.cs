@@ -1,0 +1,181 @@
+using System.Text.Json;
+using Foundry.Contracts;
+using Foundry.Issuance.Changes;
+using Foundry.ServiceDefaults;
+using Foundry.Testing;
+using Foundry.Tokens;
+using Microsoft.Extensions.DependencyInjection;
+
+namespace Foundry.Issuance.Tests.Changes;
+
+public sealed class Follower
+{
+    [Theory, MemberData(nameof(Stores.All), MemberType = typeof(Stores))]
+    public async Task Gets_everything_in_the_snapshot_and_then_each_change_in_order(string store)
+    {
+        await using var part = await IssuancePart.StartAsync(store);
+        await part.MakeTenantAsync();
+        var old = await part.IssueAsync(part.Admin, "acme-corp", "read");
+        await part.CallAsync(part.Admin, HttpMethod.Delete, $"/v1/tokens/{old.TokenId}");
+
+        var snapshot = await part.SnapshotAsync();
+        Assert.Equal((1, "snapshot", 0L, IssuancePart.Start), (snapshot.V, snapshot.Kind, snapshot.From, snapshot.Time));
+        Assert.Equal(["trust", "tenant", "revoked"], snapshot.Changes.Select(change => change.Type));
+        var trust = JsonSerializer.Deserialize(snapshot.Changes[0].Trust!, WireJson.Default.TrustAnswer)!;
+        Assert.True(VerifyingKey.TryCreate(trust.Root, out var root) && root.Kid == part.Setup.RootThumbprint && TrustSet.TryVerify(trust.Trust, root, out _));
+
+        using var feed = await part.FollowAsync(snapshot.To);
+        var upToDate = (await feed.NextAsync())!;
+        Assert.Equal(("changes", snapshot.To, snapshot.To, 0), (upToDate.Kind, upToDate.From, upToDate.To, upToDate.Changes.Count));
+        await part.CallAsync(part.Admin, HttpMethod.Patch, "/v1/tenants/acme-corp", new { max_vms = 3 });
+        var changed = await feed.NewsAsync();
+        Assert.Equal((snapshot.To, snapshot.To + 1, 3), (changed.From, changed.To, Assert.Single(changed.Changes).Tenant!.MaxVms));
+        await part.CallAsync(part.Admin, HttpMethod.Delete, "/v1/tenants/acme-corp");
+        var deleted = await feed.NewsAsync();
+        Assert.Equal((changed.To, new Change("tenant_deleted", TenantId: "acme-corp")), (deleted.From, Assert.Single(deleted.Changes)));
+    }
+
+    [Theory, MemberData(nameof(Stores.All), MemberType = typeof(Stores))]
+    public async Task Reaches_the_same_state_from_any_number_as_from_a_snapshot(string store)
+    {
+        await using var part = await IssuancePart.StartAsync(store);
+        await part.MakeTenantAsync();
+        await part.MakeTenantAsync("other-corp");
+        await part.CallAsync(part.Admin, HttpMethod.Patch, "/v1/tenants/other-corp", new { status = "suspended" });
+        await part.CallAsync(part.Admin, HttpMethod.Delete, "/v1/tenants/acme-corp");
+        var snapshot = await part.SnapshotAsync();
+        for (var since = 0L; since < snapshot.To; since++)
+        {
+            using var feed = await part.FollowAsync(since);
+            var (at, changes) = (since, new List<Change>());
+            while (at < snapshot.To)
+            {
+                var message = await feed.NewsAsync();
+                Assert.Equal(at, message.From);
+                at = message.To;
+                changes.AddRange(message.Changes);
+            }
+            Assert.Equal(snapshot.To - since, changes.Count);
+        }
+    }
+
+    [Fact]
+    public async Task Hears_a_heartbeat_each_second()
+    {
+        await using var part = await IssuancePart.StartAsync();
+        var head = (await part.SnapshotAsync()).To;
+        using var feed = await part.FollowAsync(head);
+        Assert.Empty((await feed.NextAsync())!.Changes);
+        for (var beat = 1; beat <= 3; beat++)
+        {
+            // The stream may not have begun to wait when the clock is turned, so the clock is turned until it has.
+            var next = feed.NextAsync();
+            while (!next.IsCompleted)
+            {
+                part.Time.Advance(TimeSpan.FromMilliseconds(100));
+                await Task.Yield();
+            }
+            var message = (await next)!;
+            Assert.Equal((head, head, 0), (message.From, message.To, message.Changes.Count));
+        }
+    }
+
+    [Fact]
+    public async Task Gets_lines_of_at_most_500_changes()
+    {
+        await using var part = await IssuancePart.StartAsync();
+        var head = (await part.SnapshotAsync()).To;
+        var journal = part.App.Services.GetRequiredService<Journal>();
+        await journal.WriteAsync(async entry =>
+        {
+            for (var number = 0; number < 1200; number++)
+                await entry.ChangeAsync(new Change("revoked", Revoked: new RevokedToken($"{number}", 1)));
+            return 0;
+        }, TestContext.Current.CancellationToken);
+        using var feed = await part.FollowAsync(head);
+        foreach (var count in (int[])[500, 500, 200])
+            Assert.Equal(count, (await feed.NewsAsync()).Changes.Count);
+    }
+
+    [Theory, MemberData(nameof(Stores.All), MemberType = typeof(Stores))]
+    public async Task That_was_away_for_too_long_or_is_ahead_takes_a_snapshot(string store)
+    {
+        await using var part = await IssuancePart.StartAsync(store, settings: new() { ["Issuance:ChangesKept"] = "100" });
+        var journal = part.App.Services.GetRequiredService<Journal>();
+        await journal.WriteAsync(async entry =>
+        {
+            for (var number = 0; number < 150; number++)
+                await entry.ChangeAsync(new Change("revoked", Revoked: new RevokedToken($"{number}", 1)));
+            return 0;
+        }, TestContext.Current.CancellationToken);
+        var head = (await part.SnapshotAsync()).To;
+        foreach (var (since, status) in new[] { (0L, 410), (head - 101, 410), (head - 100, 200), (head, 200), (head + 1, 410), (long.MaxValue, 410) })
+        {
+            using var feed = await part.FollowAsync(since);
+            Assert.True(status == feed.Status, $"since {since} of {head}: {feed.Status}");
+            if (status == 200 && since < head)
+                Assert.Equal(since, (await feed.NewsAsync()).From);
+        }
+    }
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("?since=")]
+    [InlineData("?since=-1")]
+    [InlineData("?since=x")]
+    [InlineData("?since=1&since=2")]
+    [InlineData("?since=99999999999999999999")]
+    public async Task That_says_no_number_is_told_so(string query)
+    {
+        await using var part = await IssuancePart.StartAsync();
+        using var answer = await part.Gateway.SendAsItselfAsync(HttpMethod.Get, $"/internal/v1/changes{query}", null, TestContext.Current.CancellationToken);
+        Assert.Equal(400, (int)answer.StatusCode);
+    }
+
+    [Fact]
+    public async Task Is_a_gateway_that_speaks_for_itself_and_nobody_else()
+    {
+        await using var part = await IssuancePart.StartAsync();
+        using var ledger = SigningKey.Generate();
+        (await part.JoinAsync("service", "ledger", ledger.Public.X, IssuancePart.JoinCode)).EnsureSuccessStatusCode();
+        using var service = new GatewayCaller(ledger, "ledger", Issuance.Name, part.Gateway.Client.BaseAddress!, part.Clock);
+        foreach (var path in (string[])["/internal/v1/snapshot", "/internal/v1/changes?since=0"])
+        {
+            using var other = await service.SendAsItselfAsync(HttpMethod.Get, path, null, TestContext.Current.CancellationToken);
+            Assert.Equal(403, (int)other.StatusCode);
+            Assert.Equal(403, (await part.CallAsync(part.Admin, HttpMethod.Get, path)).Status);
+            Assert.Equal(403, (await part.CallAsync(null, HttpMethod.Get, path)).Status);
+        }
+    }
+
+    [Fact]
+    public async Task Is_let_go_when_issuance_stops()
+    {
+        await using var part = await IssuancePart.StartAsync();
+        using var feed = await part.FollowAsync((await part.SnapshotAsync()).To);
+        await feed.NextAsync();
+        var stopping = part.App.StopAsync(TestContext.Current.CancellationToken);
+        await stopping.WaitAsync(TimeSpan.FromSeconds(5), TestContext.Current.CancellationToken);
+    }
+
+    [Fact]
+    public async Task Of_another_process_on_the_same_database_hears_the_change_too()
+    {
+        Assert.SkipWhen(Stores.ConnectionString is null, "FOUNDRY_TEST_POSTGRES is not set.");
+        await using var part = await IssuancePart.StartAsync(Stores.Postgres, TimeProvider.System);
+        await part.MakeTenantAsync();
+        var (second, setup, gatewayKey) = await part.SecondAsync();
+        await using var running = second;
+        await second.StartAsync(setup.Listens, TestContext.Current.CancellationToken);
+        Assert.Equal(part.Setup.RootThumbprint, setup.RootThumbprint);
+        using var gateway = new GatewayCaller(gatewayKey, "gateway-one", Issuance.Name, new Uri(second.Urls.First()), TimeProvider.System);
+        var head = (await part.SnapshotAsync()).To;
+        using var answer = await gateway.SendAsItselfAsync(HttpMethod.Get, $"/internal/v1/changes?since={head}", null, TestContext.Current.CancellationToken);
+        using var feed = new Following(part, answer, new StreamReader(await answer.Content.ReadAsStreamAsync(TestContext.Current.CancellationToken)));
+        await part.CallAsync(part.Admin, HttpMethod.Patch, "/v1/tenants/acme-corp", new { max_vms = 3 });
+        Assert.Equal(3, Assert.Single((await feed.NewsAsync()).Changes).Tenant!.MaxVms);
+        // The first believes the second's key, and both sign with the same key of tokens.
+        Assert.Equal(2, (await part.TrustAsync()).Keys.Count(key => key.Name == "issuance" && key.Kind == "service"));
+        await second.StopAsync(TestContext.Current.CancellationToken);
+    }
+}

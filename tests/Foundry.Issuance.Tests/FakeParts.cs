@@ -1,0 +1,137 @@
+using System.Text.Json;
+using Foundry.Contracts;
+using Foundry.Testing;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Http;
+
+namespace Foundry.Issuance.Tests;
+
+/// <summary>A ledger as its clients see it: takes each payload once, answers a repeat alike, and can be away.</summary>
+internal sealed class FakeLedger : IAsyncDisposable
+{
+    private readonly List<FakeEntry> _entries = [];
+    private readonly List<string> _bodies = [];
+    private LoopbackHost? _host;
+    private TaskCompletionSource _heard = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private int _attempts;
+
+    public string Url => _host!.BaseAddress.ToString();
+
+    /// <summary>Breaks every connection off before anything is kept.</summary>
+    public bool Away { get; set; }
+
+    /// <summary>Keeps the next so many, but breaks off before it says so.</summary>
+    public int KeptUnanswered { get; set; }
+
+    public IReadOnlyList<FakeEntry> Entries
+    {
+        get
+        {
+            lock (_entries)
+                return [.. _entries];
+        }
+    }
+
+    /// <summary>Every body there was, also those of repeats.</summary>
+    public IReadOnlyList<string> Bodies
+    {
+        get
+        {
+            lock (_entries)
+                return [.. _bodies];
+        }
+    }
+
+    public int Attempts => Volatile.Read(ref _attempts);
+
+    public static async Task<FakeLedger> StartAsync(CancellationToken cancellationToken)
+    {
+        var ledger = new FakeLedger();
+        ledger._host = await LoopbackHost.StartAsync(_ => { }, app => app.MapPost("/v1/append", ledger.AppendAsync), cancellationToken);
+        return ledger;
+    }
+
+    /// <summary>Waits until the ledger's state is as said.</summary>
+    public async Task WaitAsync(Func<FakeLedger, bool> until, CancellationToken cancellationToken)
+    {
+        while (true)
+        {
+            var heard = Volatile.Read(ref _heard).Task;
+            if (until(this))
+                return;
+            await heard.WaitAsync(TimeSpan.FromSeconds(30), cancellationToken);
+        }
+    }
+
+    /// <summary>The events of one log, as soon as there are so many.</summary>
+    public async Task<IReadOnlyList<FakeEntry>> LogAsync(string log, int count, CancellationToken cancellationToken)
+    {
+        await WaitAsync(ledger => ledger.Entries.Count(entry => entry.Log == log) >= count, cancellationToken);
+        return [.. Entries.Where(entry => entry.Log == log)];
+    }
+
+    public async ValueTask DisposeAsync() => await _host!.DisposeAsync();
+
+    private async Task AppendAsync(HttpContext context)
+    {
+        using var reader = new StreamReader(context.Request.Body);
+        var body = await reader.ReadToEndAsync(context.RequestAborted);
+        var request = JsonSerializer.Deserialize(body, WireJson.Default.AppendRequest)!;
+        var log = context.Request.Headers[FoundryHeaders.ModuleId].ToString();
+        var answer = false;
+        lock (_entries)
+        {
+            _attempts++;
+            if (!Away)
+            {
+                _bodies.Add(body);
+                answer = KeptUnanswered-- <= 0;
+                if (!_entries.Any(entry => entry.Log == log && entry.PayloadId == request.PayloadId))
+                    _entries.Add(new FakeEntry(log, request.PayloadId!, request.Payload.Clone()));
+            }
+        }
+        if (answer)
+            await context.Response.WriteAsJsonAsync(new Appended(1, request.PayloadId!), WireJson.Default.Appended, cancellationToken: context.RequestAborted);
+        else
+            context.Abort();
+        Interlocked.Exchange(ref _heard, new(TaskCreationOptions.RunContinuationsAsynchronously)).TrySetResult();
+    }
+}
+
+internal sealed record FakeEntry(string Log, string PayloadId, JsonElement Payload)
+{
+    public string Type => Payload.GetProperty("event_type").GetString()!;
+}
+
+/// <summary>A fleet as issuance sees it: how many VMs a tenant has.</summary>
+internal sealed class FakeFleet : IAsyncDisposable
+{
+    private LoopbackHost? _host;
+
+    public string Url => _host!.BaseAddress.ToString();
+
+    public Dictionary<string, int> Vms { get; } = [];
+
+    public bool Away { get; set; }
+
+    public static async Task<FakeFleet> StartAsync(CancellationToken cancellationToken)
+    {
+        var fleet = new FakeFleet();
+        fleet._host = await LoopbackHost.StartAsync(_ => { }, app => app.MapGet("/internal/v1/vms", fleet.Answer), cancellationToken);
+        return fleet;
+    }
+
+    public async ValueTask DisposeAsync() => await _host!.DisposeAsync();
+
+    private IResult Answer(string tenant_id) => Away
+        ? Results.StatusCode(500)
+        : Results.Json(new HeldVms(1, 1, 0, [.. Enumerable.Range(0, Vms.GetValueOrDefault(tenant_id)).Select(number => new VmRecord
+        {
+            VmId = $"vm-{number}",
+            VmType = "small",
+            State = "Running",
+            RamAllocMb = 512,
+            VcpuCount = 1,
+            TenantId = tenant_id,
+        })]), WireJson.Default.HeldVms);
+}

@@ -1,0 +1,105 @@
+using System.Text.Json;
+using Foundry.Contracts;
+using Foundry.Testing;
+using Foundry.Tokens;
+
+namespace Foundry.Issuance.Tests.Keys;
+
+public sealed class Rotation
+{
+    [Theory, MemberData(nameof(Stores.All), MemberType = typeof(Stores))]
+    public async Task Publishes_a_key_before_it_signs_and_keeps_the_old_one_until_its_last_token_expires(string store)
+    {
+        await using var part = await IssuancePart.StartAsync(store);
+        await part.MakeTenantAsync();
+        var before = await part.IssueAsync(part.Admin, "acme-corp", "read", 3600);
+        var old = KidOf(before.Token);
+        using var feed = await part.FollowAsync((await part.SnapshotAsync()).To);
+
+        var rotated = await part.CallAsync(part.Admin, HttpMethod.Post, "/v1/keys/rotate");
+        Assert.Equal(200, rotated.Status);
+        var made = Keys(rotated).Single(key => key.Status == "next").Kid;
+        Assert.Equal("trust", Assert.Single((await feed.NewsAsync()).Changes).Type);
+        Assert.Equal(new[] { old, made }.Order(), (await part.JwksAsync()).Keys.Select(key => key.Kid).Order());
+        Assert.Equal(old, KidOf((await part.IssueAsync(part.Admin, "acme-corp", "read", 60)).Token));
+        // Again, while one waits, makes no second.
+        Assert.Equal(rotated.Text, (await part.CallAsync(part.Admin, HttpMethod.Post, "/v1/keys/rotate", "{}")).Text);
+
+        part.Time.Advance(TimeSpan.FromSeconds(5));
+        Assert.Equal(made, KidOf((await part.IssueAsync(part.Admin, "acme-corp", "read", 60)).Token));
+        Assert.Null(await part.ReasonAsync(before.Token));
+        var list = Keys(await part.CallAsync(part.Admin, HttpMethod.Get, "/v1/keys"));
+        Assert.Equal("active", list.Single(key => key.Kid == made).Status);
+        var retired = list.Single(key => key.Kid == old);
+        // The administrator's own token is the last that it signed.
+        Assert.Equal(("retired", DateTimeOffset.FromUnixTimeSeconds(part.Admin.TokenExp)), (retired.Status, retired.VerifiesUntil));
+        Assert.False(File.Exists(Path.Combine(part.Folder, "tokens.keys", $"{old}.key")));
+    }
+
+    [Theory, MemberData(nameof(Stores.All), MemberType = typeof(Stores))]
+    public async Task Drops_a_retired_key_when_its_last_token_has_expired(string store)
+    {
+        await using var part = await IssuancePart.StartAsync(store);
+        await part.MakeTenantAsync();
+        var old = Keys(await part.CallAsync(part.Admin, HttpMethod.Get, "/v1/keys")).Single().Kid;
+        await part.CallAsync(part.Admin, HttpMethod.Post, "/v1/keys/rotate");
+        part.Time.Advance(TimeSpan.FromSeconds(5));
+        await part.IssueAsync(part.Admin, "acme-corp", "read", 60);
+        using var feed = await part.FollowAsync((await part.SnapshotAsync()).To);
+        part.Time.Advance(TimeSpan.FromDays(31));
+        // Done by the clock, with nobody asking.
+        while ((await part.JwksAsync()).Find(old) is not null)
+            await feed.NewsAsync();
+        Assert.Equal("expired", Keys(await part.CallAsync(part.Admin, HttpMethod.Get, "/v1/keys")).Single(key => key.Kid == old).Status);
+    }
+
+    [Theory, MemberData(nameof(Stores.All), MemberType = typeof(Stores))]
+    public async Task Of_a_compromised_key_cuts_off_everything_before_it_at_once(string store)
+    {
+        await using var part = await IssuancePart.StartAsync(store);
+        await part.MakeTenantAsync();
+        var before = await part.IssueAsync(part.Admin, "acme-corp", "read");
+        var admin = part.Admin;
+        await part.CallAsync(admin, HttpMethod.Post, "/v1/keys/rotate");
+        part.Time.Advance(TimeSpan.FromSeconds(5));
+        var between = await part.IssueAsync(admin, "acme-corp", "read");
+        await part.CallAsync(admin, HttpMethod.Post, "/v1/keys/rotate");
+
+        var cut = await part.CallAsync(admin, HttpMethod.Post, "/v1/keys/rotate", """{"compromised":true}""");
+        Assert.Equal(200, cut.Status);
+        Assert.Equal(["active", "withdrawn", "withdrawn", "withdrawn"], Keys(cut).Select(key => key.Status).Order());
+        Assert.Equal(Keys(cut).Single(key => key.Status == "active").Kid, Assert.Single((await part.JwksAsync()).Keys).Kid);
+        Assert.Equal("unknown_key", await part.ReasonAsync(before.Token));
+        Assert.Equal("unknown_key", await part.ReasonAsync(between.Token));
+        // Whoever administers the platform finds a token that is good.
+        Assert.NotEqual(admin.TokenId, part.Admin.TokenId);
+        Assert.Null(await part.ReasonAsync(part.ReadAdminTokenText()));
+        Assert.Single(Directory.GetFiles(Path.Combine(part.Folder, "tokens.keys")));
+        await part.RestartAsync();
+        Assert.Null(await part.ReasonAsync(part.ReadAdminTokenText()));
+    }
+
+    [Fact]
+    public async Task Is_the_platform_administrators_alone()
+    {
+        await using var part = await IssuancePart.StartAsync();
+        var admin = CallerFacts.Of("acme-corp", "service:tenant-admin", IssuancePart.Start.AddDays(1));
+        Assert.Equal((403, "insufficient_scope"), ((await part.CallAsync(admin, HttpMethod.Post, "/v1/keys/rotate")).Status, (await part.CallAsync(admin, HttpMethod.Get, "/v1/keys")).Code));
+        Assert.Equal(403, (await part.CallAsync(null, HttpMethod.Post, "/v1/keys/rotate")).Status);
+        Assert.Equal(400, (await part.CallAsync(part.Admin, HttpMethod.Post, "/v1/keys/rotate", """{"compromised":"yes"}""")).Status);
+        Assert.Single((await part.JwksAsync()).Keys);
+    }
+
+    [Fact]
+    public async Task Is_seen_by_caches_of_the_key_set_before_the_new_key_signs()
+    {
+        await using var part = await IssuancePart.StartAsync();
+        using var answer = await part.Gateway.Client.GetAsync("/.well-known/jwks.json", TestContext.Current.CancellationToken);
+        Assert.Equal("application/jwk-set+json", answer.Content.Headers.ContentType!.MediaType);
+        Assert.True(answer.Headers.CacheControl is { Public: true, MaxAge: { } age } && age <= Foundry.Issuance.Keys.SigningKeys.Lead);
+    }
+
+    private static IReadOnlyList<SigningKeyRecord> Keys(Answer answer) => JsonSerializer.Deserialize(answer.Text, WireJson.Default.SigningKeyList)!.Keys;
+
+    private static string KidOf(string token) => Jws.TryParse(token, CapabilityToken.Typ, out var jws, out _) ? jws.Kid : throw new InvalidOperationException();
+}

@@ -1,0 +1,207 @@
+using CsCheck;
+using Foundry.Ledger.Append;
+using Foundry.Ledger.Storage;
+
+namespace Foundry.Ledger.Tests.Storage;
+
+public sealed class MoreLogsThanMayBeOpen : IDisposable
+{
+    private const int Logs = 40;
+    private readonly LedgerFolder _ledger = new() { Options = { OpenLogsMax = 4 } };
+
+    public void Dispose() => _ledger.Dispose();
+
+    [Fact]
+    public async Task Are_closed_when_quiet_and_lose_nothing()
+    {
+        for (var round = 0; round < 3; round++)
+        {
+            for (var log = 0; log < Logs; log++)
+                Assert.Equal(round + 1, (await _ledger.AppendAsync($"tenant-{log}", $"id-{round}", "{}")).Cursor);
+            Assert.InRange(_ledger.Shelf.OpenCount, 1, 4);
+        }
+        for (var log = 0; log < Logs; log++)
+            Assert.Equal(["id-0", "id-1", "id-2"], _ledger.Entries($"tenant-{log}").Select(entry => entry.PayloadId));
+    }
+
+    [Fact]
+    public async Task Used_all_at_once_are_all_served()
+    {
+        await Task.WhenAll(Enumerable.Range(0, Logs * 10).Select(i => Task.Run(async () =>
+            Assert.Equal(AppendStatus.Appended, (await _ledger.AppendAsync($"tenant-{i % Logs}", $"id-{i}", "{}")).Status))));
+        _ledger.Close();
+        for (var log = 0; log < Logs; log++)
+        {
+            Assert.Equal(10, _ledger.Entries($"tenant-{log}").Count);
+            _ledger.Close();
+            _ledger.VerifyAsStranger($"tenant-{log}");
+        }
+    }
+
+    [Fact]
+    public async Task That_are_closed_hold_no_file()
+    {
+        for (var log = 0; log < Logs; log++)
+            await _ledger.AppendAsync($"tenant-{log}", "id", "{}");
+        if (!OperatingSystem.IsLinux())
+            Assert.Skip("Open files are counted by way of /proc.");
+        var held = Directory.EnumerateFiles("/proc/self/fd").Select(link => File.ResolveLinkTarget(link, false)?.FullName ?? "")
+            .Where(file => file.StartsWith(_ledger.Path, StringComparison.Ordinal)).Select(file => file.Split('/')[3]).Distinct().ToList();
+        Assert.InRange(held.Count, 1, 4);
+    }
+}
+
+public sealed class ALogThatIsMade : IDisposable
+{
+    private readonly LedgerFolder _ledger = new();
+
+    public void Dispose() => _ledger.Dispose();
+
+    [Fact]
+    public async Task Half_before_a_crash_is_made_anew()
+    {
+        Directory.CreateDirectory(_ledger.Log("acme").Unfinished);
+        await File.WriteAllTextAsync(Path.Combine(_ledger.Log("acme").Unfinished, "journal"), "half", TestContext.Current.CancellationToken);
+        Assert.Equal(1, (await _ledger.AppendAsync("acme", "a", "{}")).Cursor);
+        Assert.False(Directory.Exists(_ledger.Log("acme").Unfinished));
+    }
+
+    [Theory]
+    [InlineData("abc", true)]
+    [InlineData("a-1", true)]
+    [InlineData("lock", true)]
+    [InlineData("foundry.platform", true)]
+    [InlineData("acme.audit", true)]
+    [InlineData("foundry.platform.audit", true)]
+    [InlineData("ab", false)]
+    [InlineData("-ab", false)]
+    [InlineData("abc-", false)]
+    [InlineData("1abc", false)]
+    [InlineData("Abc", false)]
+    [InlineData("abc\n", false)]
+    [InlineData("a/b", false)]
+    [InlineData("..", false)]
+    [InlineData(".new-acme", false)]
+    [InlineData("acme.audit.audit", false)]
+    [InlineData("foundry.other", false)]
+    [InlineData("", false)]
+    [InlineData(null, false)]
+    public void Has_a_name_that_can_be_no_other_folder(string? name, bool isName) => Assert.Equal(isName, ModuleId.TryParse(name, out _));
+}
+
+public sealed class AWriteThatFails : IDisposable
+{
+    private readonly FailingDisk _disk = new();
+    private readonly LedgerFolder _ledger;
+
+    public AWriteThatFails() => _ledger = new LedgerFolder { Disk = _disk };
+
+    public void Dispose() => _ledger.Dispose();
+
+    public static TheoryData<bool, string> Failures => new()
+    {
+        { false, nameof(Disk.Append) }, { true, nameof(Disk.Append) }, { false, nameof(Disk.Flush) }, { true, nameof(Disk.Flush) },
+    };
+
+    [Theory, MemberData(nameof(Failures))]
+    public async Task In_a_commit_is_not_acknowledged_not_retried_and_settled_by_the_next_start(bool isPersisted, string step)
+    {
+        await _ledger.AppendManyAsync("acme", 20);
+        _disk.Fail(step, isPersisted);
+        Assert.Equal(AppendStatus.Failed, (await _ledger.AppendAsync("acme", "doubtful", "{}")).Status);
+        var attempts = _disk.Attempts;
+        Assert.Equal(AppendStatus.Failed, (await _ledger.AppendAsync("acme", "next", "{}")).Status);
+        Assert.Equal(attempts, _disk.Attempts);
+        Assert.Equal(20, _ledger.Checkpoint("acme").Size);
+        Assert.Equal(20, _ledger.Entries("acme").Count);
+        _ledger.Close();
+
+        _disk.Fail("", false);
+        var size = _ledger.Checkpoint("acme").Size;
+        Assert.InRange(size, 20, 21);
+        Assert.Equal(21, (await _ledger.AppendAsync("acme", "doubtful", "{}")).Cursor);
+        _ledger.Close();
+        _ledger.VerifyAsStranger("acme");
+    }
+
+    [Fact]
+    public async Task In_publishing_ends_appending_and_the_next_start_publishes()
+    {
+        await _ledger.AppendManyAsync("acme", 20);
+        _disk.Fail(nameof(Disk.WriteFile), false);
+        _ledger.Time.Advance(_ledger.Options.PublishInterval);
+        await _ledger.AppendAsync("acme", "a", "{}");
+        Assert.Equal(AppendStatus.Failed, (await _ledger.AppendAsync("acme", "b", "{}")).Status);
+        _ledger.Close();
+        _disk.Fail("", false);
+        Assert.InRange(_ledger.Entries("acme").Count, 20, 21);
+        _ledger.Close();
+        _ledger.VerifyAsStranger("acme");
+    }
+
+    private sealed class FailingDisk : Disk
+    {
+        private string _step = "";
+        private bool _isPersisted;
+
+        public int Attempts { get; private set; }
+
+        public void Fail(string step, bool isPersisted) => (_step, _isPersisted) = (step, isPersisted);
+
+        public override void Append(Microsoft.Win32.SafeHandles.SafeFileHandle file, ReadOnlySpan<byte> bytes, long offset)
+        {
+            Attempts++;
+            if (_step != nameof(Append))
+                base.Append(file, bytes, offset);
+            else
+                base.Append(file, _isPersisted ? bytes : bytes[..(bytes.Length / 2)], offset);
+            ThrowAt(nameof(Append));
+        }
+
+        public override void Flush(Microsoft.Win32.SafeHandles.SafeFileHandle file)
+        {
+            Attempts++;
+            if (_step != nameof(Flush) || _isPersisted)
+                base.Flush(file);
+            ThrowAt(nameof(Flush));
+        }
+
+        public override void WriteFile(string path, ReadOnlySpan<byte> bytes)
+        {
+            ThrowAt(nameof(WriteFile));
+            base.WriteFile(path, bytes);
+        }
+
+        private void ThrowAt(string step)
+        {
+            if (_step == step)
+                throw new IOException($"{step} failed.");
+        }
+    }
+}
+
+public sealed class TheJournal
+{
+    [Fact]
+    public void Has_the_checksum_that_its_specification_gives() =>
+        // RFC 3720, B.4: 32 bytes of zeros, of ones, and ascending.
+        Assert.Equal([0x8A9136AAu, 0x62A8AB43u, 0x46DD794Eu],
+            [Crc32C.Of(new byte[32]), Crc32C.Of(Enumerable.Repeat((byte)0xFF, 32).ToArray()), Crc32C.Of(Enumerable.Range(0, 32).Select(i => (byte)i).ToArray())]);
+
+    [Fact]
+    public void Reads_back_the_frame_that_it_wrote() =>
+        Check.Sample(Gen.Byte.Array[0, 200].Array[0, 20], leaves =>
+        {
+            var frame = new JournalFrame(512, [.. leaves.Select(leaf => (ReadOnlyMemory<byte>)leaf)], [1, 2, 3]);
+            var bytes = frame.Encode().Bytes;
+            Assert.True(JournalFrame.TryReadHeader(bytes, out var header));
+            Assert.True(JournalFrame.TryReadBody(header, bytes[JournalFrame.HeaderBytes..], out var read));
+            Assert.Equal(leaves, read!.Leaves.Select(leaf => leaf.ToArray()));
+            Assert.Equal((512, 3), (read.Start, read.Note.Length));
+            Assert.Equal(bytes.Length, JournalFrame.HeaderBytes + header.BodyBytes);
+        }, iter: 200);
+
+    [Fact]
+    public void Of_arbitrary_bytes_reads_nothing_and_never_fails() =>
+        Check.Sample(Gen.Byte.Array[JournalFrame.HeaderBytes, 300], bytes => !JournalFrame.TryReadHeader(bytes, out _));
+}
