@@ -76,7 +76,8 @@ internal sealed class Authenticator(TenantDirectory directory, VerdictCache verd
         if (header.Count == 0)
             return false;
         refusal = TokenRefusal.Malformed;
-        if (header.Count > 1 || header[0] is not { } value || !value.StartsWith(Bearer, StringComparison.OrdinalIgnoreCase) || value.Length > Bearer.Length + Jws.CharsMax)
+        if (header.Count > 1 || header[0] is not { } value || !value.StartsWith(Bearer, StringComparison.OrdinalIgnoreCase) || value.Length > Bearer.Length + Jws.CharsMax
+            || !System.Text.Ascii.IsValid(value))
             return false;
         token = value[Bearer.Length..];
         return true;
