@@ -37,6 +37,9 @@ internal sealed record GatewaySetup
 /// </summary>
 internal sealed class GatewayHost : IAsyncDisposable
 {
+    // Far beyond what anything here takes: it ends a test that waits for what will not come.
+    private static readonly TimeSpan WaitMax = TimeSpan.FromSeconds(60);
+
     private readonly GatewaySetup _setup;
     private readonly ServiceProvider _clients = new ServiceCollection().AddHttpClient("").ConfigurePrimaryHttpMessageHandler(() => new SocketsHttpHandler
     {
@@ -218,8 +221,11 @@ internal sealed class GatewayHost : IAsyncDisposable
     /// <summary>Waits for something that can be seen; a clock that stands still is moved on meanwhile.</summary>
     public async Task UntilAsync(Func<Task<bool>> isSo)
     {
+        var since = TimeProvider.System.GetTimestamp();
         while (!await isSo())
         {
+            if (TimeProvider.System.GetElapsedTime(since) > WaitMax)
+                throw new TimeoutException($"It did not come about within {WaitMax}.");
             (_setup.Time as FakeTimeProvider)?.Advance(TimeSpan.FromMilliseconds(100));
             await Task.Delay(10, Cancelled);
         }
