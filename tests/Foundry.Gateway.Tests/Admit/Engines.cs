@@ -237,8 +237,16 @@ internal sealed class OwnRedis : IDisposable
         var port = ((IPEndPoint)probe.LocalEndpoint).Port;
         probe.Stop();
         var redis = new OwnRedis(port, settings);
-        await redis.StartAgainAsync();
-        return redis;
+        try
+        {
+            await redis.StartAgainAsync();
+            return redis;
+        }
+        catch
+        {
+            redis.Dispose(); // Or its process would outlive the test.
+            throw;
+        }
     }
 
     public async Task StartAgainAsync()

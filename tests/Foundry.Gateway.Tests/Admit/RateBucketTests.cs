@@ -121,7 +121,6 @@ public sealed class RateBucket(EngineSet engines) : IClassFixture<EngineSet>
         var tenant = Tenants.New(rpm: 600, createdAt: gateways.Time.GetUtcNow());
 
         await gateways[0].BeginFullAsync(tenant);
-        gateways.Directory.Change(tenant);
 
         Assert.Equal(59, (await gateways.AskAsync(tenant, 1)).Remaining);
     }
@@ -133,7 +132,7 @@ public sealed class RateBucket(EngineSet engines) : IClassFixture<EngineSet>
         await using var gateways = await Gateways.StartAsync(engine, 1);
         var tenant = Tenants.New(rpm: 10, createdAt: gateways.Time.GetUtcNow() - TimeSpan.FromMinutes(1));
 
-        gateways.Directory.Change(tenant);
+        await gateways[0].BeginFullAsync(tenant);
 
         Assert.NotNull((await gateways.AskAsync(tenant, 1)).RetryAfter);
     }
