@@ -30,9 +30,10 @@ public static class Fleet
         var folder = ServiceHost.DataFolder(builder.Configuration, FleetOptions.Section);
         // Before the host has a provider to ask: the clock is registered as an instance, here as in tests.
         var time = builder.Services.LastOrDefault(service => service.ServiceType == typeof(TimeProvider))?.ImplementationInstance as TimeProvider ?? TimeProvider.System;
-        // Opening the registry counts this start in it, so it comes last: what else cannot be read leaves it as it is.
-        builder.AddTrust(TrustedKey.Service, Name, folder);
+        // Whatever cannot be read leaves the folder as it is: opening the registry counts this start in it, and a first start makes a key.
+        builder.CheckTrust(folder);
         var registry = await LoadedRegistry.OpenAsync(options.Database, folder, time);
+        builder.AddTrust(TrustedKey.Service, Name, folder);
         builder.AddPartClient(OutboxSender.LedgerClient, "Ledger", 9100);
 
         builder.Services.AddSingleton(options);

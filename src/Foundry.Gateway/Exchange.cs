@@ -16,7 +16,8 @@ internal sealed class Exchange
         RawPath = rawPath;
         RawQuery = rawQuery;
         RequestId = ServiceDefaults.RequestId.Of(context);
-        context.Response.Headers[Contracts.FoundryHeaders.RequestId] = RequestId;
+        AnswerHeaders[Contracts.FoundryHeaders.RequestId] = RequestId;
+        PutAnswerHeaders();
     }
 
     /// <summary>The request.</summary>
@@ -27,6 +28,8 @@ internal sealed class Exchange
     public string RawQuery { get; set; }
     /// <summary>The request's ID.</summary>
     public string RequestId { get; }
+    /// <summary>What the gateway itself says in the head of the answer, whoever answers.</summary>
+    public Dictionary<string, string> AnswerHeaders { get; } = new(StringComparer.OrdinalIgnoreCase);
     /// <summary>When it began, for its duration.</summary>
     public long StartedAt { get; } = Stopwatch.GetTimestamp();
 
@@ -56,6 +59,13 @@ internal sealed class Exchange
 
     /// <summary>Whether the method promises to change nothing (RFC 9110 section 9.2.1).</summary>
     public bool IsSafe => HttpMethods.IsGet(Context.Request.Method) || HttpMethods.IsHead(Context.Request.Method) || HttpMethods.IsOptions(Context.Request.Method);
+
+    /// <summary>Puts <see cref="AnswerHeaders"/> where a backend's own of that name, or none at all, may be by now.</summary>
+    public void PutAnswerHeaders()
+    {
+        foreach (var (name, value) in AnswerHeaders)
+            Context.Response.Headers[name] = value;
+    }
 
     /// <summary>Begins an exchange and leaves it where the transforms find it.</summary>
     /// <param name="context">The request.</param>

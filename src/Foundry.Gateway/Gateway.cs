@@ -78,7 +78,7 @@ public static class Gateway
 
         // Record
         var database = await Database.OpenAsync(null, folder, "gateway.db", Recorder.Migrations);
-        services.AddSingleton(database);
+        services.AddSingleton(_ => database); // By a factory, so that it is closed with the application.
         services.AddSingleton<Outbox>();
         services.AddSingleton<Recorder>();
         services.AddSingleton<Outcome>();
@@ -157,7 +157,7 @@ public static class Gateway
         }
         catch (InvalidOperationException fault)
         {
-            throw new StartupException($"The settings of the Gateway section are not sound: {fault.InnerException?.Message ?? fault.Message}", fault);
+            throw new StartupException($"The settings of the Gateway section are not sound: {fault.Message}", fault);
         }
         var problems = options.Problems().ToArray();
         return problems.Length == 0 ? options : throw new StartupException(string.Join("\n", problems));

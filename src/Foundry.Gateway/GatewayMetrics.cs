@@ -17,6 +17,7 @@ internal sealed class GatewayMetrics
     private readonly Counter<long> _items;
     private readonly Counter<long> _unfilterable;
     private readonly Counter<long> _dropped;
+    private readonly Counter<long> _reloads;
     private readonly Histogram<double> _duration;
 
     /// <summary>Makes the instruments.</summary>
@@ -29,6 +30,7 @@ internal sealed class GatewayMetrics
         _items = meter.CreateCounter<long>("foundry.filter_items", description: "List elements by route and result");
         _unfilterable = meter.CreateCounter<long>("foundry.unfilterable_responses", description: "Answers that could not be filtered and were not passed on");
         _dropped = meter.CreateCounter<long>("foundry.refusal_records_dropped", description: "Refusals that could not be recorded");
+        _reloads = meter.CreateCounter<long>("foundry.config_reloads", description: "Changed route files by result: applied or refused");
         _duration = meter.CreateHistogram<double>("http.server.request.duration", "s", "Duration of requests");
     }
 
@@ -57,6 +59,10 @@ internal sealed class GatewayMetrics
     /// <summary>Counts an answer that could not be filtered.</summary>
     /// <param name="routeId">The route.</param>
     public void Unfilterable(string routeId) => _unfilterable.Add(1, new KeyValuePair<string, object?>("route", routeId));
+
+    /// <summary>Counts route files that changed.</summary>
+    /// <param name="applied">Whether they are in force.</param>
+    public void ConfigReloaded(bool applied) => _reloads.Add(1, new KeyValuePair<string, object?>("result", applied ? "applied" : "refused"));
 
     /// <summary>Counts a refusal whose record was dropped.</summary>
     public void RefusalRecordDropped() => _dropped.Add(1);

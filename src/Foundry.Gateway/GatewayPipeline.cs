@@ -122,6 +122,9 @@ internal sealed class GatewayPipeline(Matcher matcher, Authenticator authenticat
             exchange.Context.Abort();
             return;
         }
+        // What a backend said in the head of an answer that is not passed on belongs to that answer.
+        exchange.Context.Response.Headers.Clear();
+        exchange.PutAnswerHeaders();
         await RefusalWriter.WriteAsync(exchange.Context, refusal);
     }
 

@@ -19,7 +19,8 @@ internal sealed class Matcher(RouteTable routes)
         var policy = forward is null ? null
             : exchange.Context.GetEndpoint()?.Metadata.GetMetadata<RouteModel>() is { } model ? routes.PolicyOf(model.Config)
             : exchange.Context.GetEndpoint()?.Metadata.GetMetadata<RoutePolicy>();
-        if (policy is not null && policy.Path.Matches(exchange.RawPath, out var parameters))
+        // Routing compares methods without case; to a backend, 'get' is another method than GET (RFC 9110 section 9.1).
+        if (policy is not null && policy.Methods.Contains(exchange.Context.Request.Method, StringComparer.Ordinal) && policy.Path.Matches(exchange.RawPath, out var parameters))
         {
             (exchange.Route, exchange.Parameters) = (policy, parameters);
             return null;

@@ -179,18 +179,25 @@ public sealed class Database : IAsyncDisposable
         return new Database(source.CreateConnection, source, $"{parsed.Host}/{parsed.Database}/{parsed.SearchPath}", parsed.SearchPath);
     }
 
+    /// <summary>Touches every page: a damaged file is found now, and not by the first request that needs the page.</summary>
+    private async Task CheckFileAsync()
+    {
+        // Read-only: closing a connection that may write would copy the write-ahead log into the damaged file.
+        await using var connection = new SqliteConnection(new SqliteConnectionStringBuilder { DataSource = Where, Mode = SqliteOpenMode.ReadOnly, Pooling = false }.ToString());
+        await connection.OpenAsync();
+        var verdict = await connection.ExecuteScalarAsync<string>("PRAGMA integrity_check(1)");
+        if (verdict != "ok")
+            throw new StateCorruptException(Where, $"SQLite's integrity check says: {verdict}");
+    }
+
     private async Task MigrateAsync(IReadOnlyList<string> migrations)
     {
-        await using (var connection = await OpenConnectionAsync(CancellationToken.None))
+        if (!IsPostgres)
         {
-            if (!IsPostgres)
-            {
-                // Touches every page: a damaged file is found now, and not by the first request that needs the page.
-                var verdict = await connection.ExecuteScalarAsync<string>("PRAGMA integrity_check(1)");
-                if (verdict != "ok")
-                    throw new StateCorruptException(Where, $"SQLite's integrity check says: {verdict}");
-                await connection.ExecuteAsync("PRAGMA journal_mode=WAL");
-            }
+            if (File.Exists(Where))
+                await CheckFileAsync();
+            await using var connection = await OpenConnectionAsync(CancellationToken.None);
+            await connection.ExecuteAsync("PRAGMA journal_mode=WAL");
         }
         await WriteAsync(async transaction =>
         {

@@ -4,8 +4,8 @@ namespace Foundry.Tidy.Tests;
 
 public sealed class SourceText
 {
-    // Put together here, so that this file is not the only offender.
-    private static readonly Regex LeftForLater = new(@"\b(TO" + "DO|FIX" + "ME|HA" + @"CK)\b|\bfor " + @"now\b|\bSki" + @"p\s*=\s*""", RegexOptions.Compiled);
+    // Put together here, so that this file is not the only offender. What needs a server of CI's own says so, and CI itself refuses to do without.
+    private static readonly Regex LeftForLater = new(@"\b(TO" + "DO|FIX" + "ME|HA" + @"CK)\b|\bfor " + @"now\b|\bSki" + @"p\s*=\s*""(?!FOUNDRY_TEST_\w+ is not set"")", RegexOptions.Compiled);
     private static readonly Regex VagueClass = new(@"\b(?:class|record|struct|interface|enum)\s+(\w+(?:Manager|Helper|Helpers|Util|Utils|Utility|Utilities))\b", RegexOptions.Compiled);
     private static readonly string[] Drawers = ["Common", "Core", "Abstractions", "Infrastructure", "Helpers", "Utils", "Misc", "Shared"];
 

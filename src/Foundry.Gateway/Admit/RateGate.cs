@@ -27,11 +27,12 @@ internal sealed class RateGate(RateLimiter limiter, HeartbeatLane heartbeats, Te
         var verdict = (caller.TenantId ?? NamedTenant(exchange)) is { } tenantId && directory.Find(tenantId) is { } tenant
             ? await limiter.SpendAsync(tenant, route.RateCost)
             : limiter.SpendPlatform(token.Jti);
-        var headers = exchange.Context.Response.Headers;
+        var headers = exchange.AnswerHeaders;
         headers[PolicyHeader] = string.Create(CultureInfo.InvariantCulture, $"\"tenant\";q={verdict.Limit};w=60");
         headers[RateHeader] = string.Create(CultureInfo.InvariantCulture, $"\"tenant\";r={verdict.Remaining};t={(long)Math.Ceiling(verdict.FullIn.TotalSeconds)}");
         if (verdict.Local)
             headers[ModeHeader] = "local";
+        exchange.PutAnswerHeaders();
         return verdict.RetryAfter is not { } wait ? null
             : new Refusal(ErrorCode.RateLimited, $"The tenant's rate is {verdict.Limit} requests a minute, with {RateLimiter.Burst(verdict.Limit)} at once.") { RetryAfter = wait };
     }

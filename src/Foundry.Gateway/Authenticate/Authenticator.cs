@@ -25,7 +25,7 @@ internal sealed class Authenticator(TenantDirectory directory, VerdictCache verd
         if (!TryReadHeader(context, out var text, out var malformed))
             return (null, addresses.TrySpend(context) ?? Refusal.InvalidToken(malformed));
 
-        var keys = directory.TokenKeys;
+        var keys = trust.TokenKeys;
         if (verdicts.Find(text, keys) is not { } token)
         {
             // A verify costs as much as forwarding; strangers pay for theirs before it is made.
@@ -35,12 +35,12 @@ internal sealed class Authenticator(TenantDirectory directory, VerdictCache verd
             {
                 // A key published a moment ago; at most one question in 10 s, however many ask.
                 await trust.RefreshAsync(context.RequestAborted);
-                keys = trust.Current?.KeysOf(TrustedKey.Token) ?? keys;
+                keys = trust.TokenKeys;
                 CapabilityToken.TryVerify(text, keys, out token, out refusal);
             }
             if (token is null)
                 return (null, addresses.TrySpend(context) ?? Refusal.InvalidToken(refusal));
-            verdicts.Add(text, directory.TokenKeys, token);
+            verdicts.Add(text, keys, token);
         }
         return Check(token, route) is { } reason ? (null, Refusal.InvalidToken(reason)) : (ToCaller(token), null);
     }
@@ -48,7 +48,7 @@ internal sealed class Authenticator(TenantDirectory directory, VerdictCache verd
     /// <summary>What is checked on every use, cached verdict or not.</summary>
     private TokenRefusal? Check(CapabilityToken token, RoutePolicy route)
     {
-        if (token.Check(directory.Issuer, time.GetUtcNow()) is { } refusal)
+        if (token.Check(trust.Current!.Issuer, time.GetUtcNow()) is { } refusal)
             return refusal;
         if (directory.IsRevoked(token.Jti))
             return TokenRefusal.Revoked;
@@ -76,7 +76,8 @@ internal sealed class Authenticator(TenantDirectory directory, VerdictCache verd
         if (header.Count == 0)
             return false;
         refusal = TokenRefusal.Malformed;
-        if (header.Count > 1 || header[0] is not { } value || !value.StartsWith(Bearer, StringComparison.OrdinalIgnoreCase) || value.Length > Bearer.Length + Jws.CharsMax)
+        if (header.Count > 1 || header[0] is not { } value || !value.StartsWith(Bearer, StringComparison.OrdinalIgnoreCase) || value.Length > Bearer.Length + Jws.CharsMax
+            || !System.Text.Ascii.IsValid(value))
             return false;
         token = value[Bearer.Length..];
         return true;

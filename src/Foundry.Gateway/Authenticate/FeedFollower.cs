@@ -75,11 +75,11 @@ internal sealed class FeedFollower : BackgroundService
         using var answer = await _clients.CreateClient(Client).GetAsync("/internal/v1/snapshot", HttpCompletionOption.ResponseHeadersRead, limit.Token);
         answer.EnsureSuccessStatusCode();
         using var lines = new StreamReader(await answer.Content.ReadAsStreamAsync(limit.Token), Encoding.ASCII);
-        if (await lines.ReadLineAsync(limit.Token) is not { } line || Read(line) is not ({ Kind: FeedMessage.Snapshot } message, var trust))
+        if (await lines.ReadLineAsync(limit.Token) is not { } line || Read(line) is not { Kind: FeedMessage.Snapshot } message)
             throw new HttpRequestException("issuance's snapshot is not signed by issuance");
         _folder.Write(FileName, line + "\n");
         _linesKept = 1;
-        _directory.Apply(message, trust, live: true);
+        _directory.Apply(message, live: true);
         Heard();
     }
 
@@ -98,7 +98,7 @@ internal sealed class FeedFollower : BackgroundService
         while (await lines.ReadLineAsync(silence.Token) is { } line)
         {
             silence.CancelAfter(SilenceMax);
-            if (Read(line) is not ({ Kind: FeedMessage.Delta } message, var trust))
+            if (Read(line) is not { Kind: FeedMessage.Delta } message)
                 throw new HttpRequestException("a line of the feed is not signed by issuance");
             if (message.Changes.Count > 0)
             {
@@ -110,7 +110,7 @@ internal sealed class FeedFollower : BackgroundService
             foreach (var change in message.Changes)
                 if (change.Tenant is { } tenant && _directory.Find(tenant.TenantId) is null)
                     await _rates.BeginFullAsync(tenant);
-            if (!_directory.Apply(message, trust, live: true))
+            if (!_directory.Apply(message, live: true))
                 throw new HttpRequestException($"a line of the feed follows {message.From}, but {_directory.Seq} was reached");
             Heard();
             if (_linesKept > LinesKeptMax)
@@ -129,7 +129,7 @@ internal sealed class FeedFollower : BackgroundService
         foreach (var line in text[..whole].Split('\n', StringSplitOptions.RemoveEmptyEntries))
         {
             number++;
-            if (Read(line) is not ({ } message, var trust) || (number == 1) != (message.Kind == FeedMessage.Snapshot) || !_directory.Apply(message, trust, live: false))
+            if (Read(line) is not { } message || (number == 1) != (message.Kind == FeedMessage.Snapshot) || !_directory.Apply(message, live: false))
                 throw new StateCorruptException(path, $"line {number} is not a message that issuance signed, or does not follow the one before it");
         }
         if (number == 0)
@@ -140,8 +140,8 @@ internal sealed class FeedFollower : BackgroundService
         _linesKept = number;
     }
 
-    /// <summary>A line's message and the trust set it brings, or null where issuance did not sign it.</summary>
-    private (FeedMessage Message, TrustSet? Trust)? Read(string line)
+    /// <summary>A line's message, or null where issuance did not sign it. A trust set that it brings is in force at once.</summary>
+    private FeedMessage? Read(string line)
     {
         if (!Jws.TryParse(line, FeedMessage.Typ, out var jws, out _, LineCharsMax))
             return null;
@@ -152,12 +152,10 @@ internal sealed class FeedFollower : BackgroundService
             var message = JsonSerializer.Deserialize(jws.Payload, WireJson.Default.FeedMessage);
             if (message is not { V: 1, Changes: not null })
                 return null;
-            if (message.Changes.LastOrDefault(change => change.Type == "trust")?.Trust is not { } text)
-                return (message, null);
-            if (JsonSerializer.Deserialize(text, WireJson.Default.TrustAnswer) is { } answer)
-                _trust.Offer(answer);
             // An older set than the one in force is a replay from disk: the one in force stands.
-            return (message, _trust.Current);
+            if (message.Changes.LastOrDefault(change => change.Type == "trust")?.Trust is { } text && JsonSerializer.Deserialize(text, WireJson.Default.TrustAnswer) is { } answer)
+                _trust.Offer(answer);
+            return message;
         }
         catch (JsonException)
         {

@@ -1,11 +1,10 @@
 using System.Collections.Concurrent;
 using Foundry.Contracts;
-using Foundry.Tokens;
 
 namespace Foundry.Gateway.Authenticate;
 
 /// <summary>
-/// What issuance has said, as this gateway has it in memory: tenants, revocations, token keys. Only <see cref="FeedFollower"/>
+/// What issuance has said, as this gateway has it in memory: tenants and revocations. Only <see cref="FeedFollower"/>
 /// writes it; every request reads it, without a lock and without a call.
 /// </summary>
 internal sealed class TenantDirectory
@@ -20,12 +19,6 @@ internal sealed class TenantDirectory
 
     /// <summary>Issuance's clock at the last message, or null where there was none.</summary>
     public DateTimeOffset? AsOf => _state?.AsOf;
-
-    /// <summary>The keys that sign capability tokens.</summary>
-    public KeySet TokenKeys => _state?.TokenKeys ?? KeySet.Empty;
-
-    /// <summary>The <c>iss</c> of tokens in force.</summary>
-    public string Issuer => _state?.Issuer ?? "";
 
     /// <summary>Every tenant.</summary>
     public IEnumerable<Tenant> Tenants => _state?.Tenants.Values ?? Enumerable.Empty<Tenant>();
@@ -43,10 +36,9 @@ internal sealed class TenantDirectory
 
     /// <summary>Applies a message that was checked.</summary>
     /// <param name="message">The message.</param>
-    /// <param name="trust">The trust set in force after it, or null where it brings none.</param>
     /// <param name="live">Whether it was received now, rather than read from disk.</param>
     /// <returns>Whether it applied: a message that does not follow on the state does not.</returns>
-    public bool Apply(FeedMessage message, TrustSet? trust, bool live)
+    public bool Apply(FeedMessage message, bool live)
     {
         var state = _state;
         if (message.Kind == FeedMessage.Snapshot)
@@ -68,8 +60,6 @@ internal sealed class TenantDirectory
                     state.Revoked[revoked.Jti] = revoked.Exp;
                     break;
             }
-        if (trust is not null)
-            (state.TokenKeys, state.Issuer) = (trust.KeysOf(TrustedKey.Token), trust.Issuer);
         Forget(state, message.Time);
         (state.Seq, state.AsOf) = (message.To, message.Time);
         _state = state;
@@ -96,8 +86,6 @@ internal sealed class TenantDirectory
     {
         public ConcurrentDictionary<string, Tenant> Tenants { get; } = new(StringComparer.Ordinal);
         public ConcurrentDictionary<string, long> Revoked { get; } = new(StringComparer.Ordinal);
-        public volatile KeySet TokenKeys = KeySet.Empty;
-        public volatile string Issuer = "";
         public long Seq;
         public DateTimeOffset AsOf;
         public long SweptAt;

@@ -40,7 +40,7 @@ internal sealed class Authorizer(OwnerLookup owners, FeedFollower feed, GatewayO
         var id = exchange.Parameters[rule.Parameter];
         if (rule.At is null)
             return id == own ? null : Refusal.NotFound;
-        var (owner, refusal) = await owners.FindAsync(exchange.Route.ClusterId, rule, id, exchange.Context.RequestAborted);
+        var (owner, refusal) = await owners.FindAsync(exchange.Route.ClusterId, rule, id, own, exchange.Context.RequestAborted);
         return refusal ?? (owner == own ? null : Refusal.NotFound);
     }
 
@@ -51,7 +51,7 @@ internal sealed class Authorizer(OwnerLookup owners, FeedFollower feed, GatewayO
             return null;
         if (exchange.Route.Own is { At: not null } rule)
         {
-            var (owner, refusal) = await owners.FindAsync(exchange.Route.ClusterId, rule, exchange.Parameters[rule.Parameter], exchange.Context.RequestAborted);
+            var (owner, refusal) = await owners.FindAsync(exchange.Route.ClusterId, rule, exchange.Parameters[rule.Parameter], exchange.TenantId, exchange.Context.RequestAborted);
             if (refusal is not null || owner is null)
                 return refusal ?? Refusal.NotFound;
             exchange.TenantId = owner;

@@ -15,24 +15,26 @@ internal sealed class OwnerLookup(IHttpClientFactory clients)
 {
     private const int OwnersMax = 100_000;
     private const int AnswerBytesMax = 64 * 1024 * 1024;
-    private readonly ConcurrentDictionary<(string Cluster, string At, string Id), string> _owners = new();
+    private readonly ConcurrentDictionary<(string Cluster, string At, string Id, string? TenantId), string> _owners = new();
 
     /// <summary>The owner of an object.</summary>
     /// <param name="clusterId">The backend.</param>
     /// <param name="rule">How it is asked.</param>
     /// <param name="id">The object, as the path has it.</param>
+    /// <param name="tenantId">For whom it is asked, where that is known: node names belong to their tenant, and two may have the same.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
     /// <returns>The owner, or null where there is no such object or nobody owns it; or why the question could not be answered.</returns>
-    public async ValueTask<(string? Owner, Refusal? Refusal)> FindAsync(string clusterId, OwnRule rule, string id, CancellationToken cancellationToken)
+    public async ValueTask<(string? Owner, Refusal? Refusal)> FindAsync(string clusterId, OwnRule rule, string id, string? tenantId, CancellationToken cancellationToken)
     {
-        var key = (clusterId, rule.At!, id);
+        var key = (clusterId, rule.At!, id, tenantId);
         if (_owners.TryGetValue(key, out var known))
             return (known, null);
         try
         {
             using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
             limit.CancelAfter(TimeSpan.FromSeconds(10));
-            using var answer = await clients.CreateClient(clusterId).GetAsync(rule.At!.Replace($"{{{rule.Parameter}}}", id, StringComparison.Ordinal), HttpCompletionOption.ResponseHeadersRead, limit.Token);
+            var client = clients.CreateClient(clusterId);
+            using var answer = await client.GetAsync(Target(client.BaseAddress!, rule, id, tenantId), HttpCompletionOption.ResponseHeadersRead, limit.Token);
             if (answer.StatusCode == HttpStatusCode.NotFound)
                 return (null, null);
             if (!answer.IsSuccessStatusCode || answer.Content.Headers.ContentLength > AnswerBytesMax)
@@ -52,6 +54,14 @@ internal sealed class OwnerLookup(IHttpClientFactory clients)
         {
             return (null, Unavailable);
         }
+    }
+
+    /// <summary>The object is asked about in the very bytes in which the request names it, as the request itself is forwarded.</summary>
+    private static Uri Target(Uri backend, OwnRule rule, string id, string? tenantId)
+    {
+        var path = rule.At!.Replace($"{{{rule.Parameter}}}", id, StringComparison.Ordinal);
+        var query = tenantId is null ? "" : $"{(path.Contains('?', StringComparison.Ordinal) ? '&' : '?')}tenant_id={tenantId}";
+        return new Uri($"{backend.ToString().TrimEnd('/')}{path}{query}", new UriCreationOptions { DangerousDisablePathAndQueryCanonicalization = true });
     }
 
     private static string? Owner(JsonElement answer, OwnRule rule, string id)

@@ -99,6 +99,10 @@ internal static class TenantClaims
         {
             return new Refusal(ErrorCode.InvalidBody, $"The body is not valid JSON, or has a member twice (line {(fault.LineNumber ?? 0) + 1}).");
         }
+        catch (InvalidOperationException)
+        {
+            return new Refusal(ErrorCode.InvalidBody, "The body has a name or tenant that is half a surrogate pair, which is no text.");
+        }
     }
 
     /// <summary>Whether a text is a tenant ID (CONTRACT section 3).</summary>
@@ -127,7 +131,7 @@ internal static class TenantClaims
             {
                 if (member.Value.ValueKind is not (JsonValueKind.String or JsonValueKind.Null))
                     return new Refusal(ErrorCode.InvalidBody, $"'{Tenant}' is a string.");
-                if (caller.TenantId is { } own && member.Value.ValueKind == JsonValueKind.String && !member.Value.ValueEquals(own))
+                if (caller.TenantId is { } own && member.Value.GetString() is { } named && named != own)
                     return Mismatch;
             }
             else if (Resembles(member.Name, Tenant))

@@ -21,8 +21,10 @@ internal sealed record ConfigError(string File, int Line, string Field, string M
 /// <param name="Routes">YARP's routes.</param>
 /// <param name="Clusters">YARP's clusters, the gateway's own among them.</param>
 /// <param name="Policies">What each route's metadata says.</param>
+/// <param name="Places">Where each route and cluster is written, by <c>Routes/ID</c> and <c>Clusters/ID</c>.</param>
 /// <param name="Hash">SHA-256 over the files' names and bytes, hex.</param>
-internal sealed record RouteSet(IReadOnlyList<RouteConfig> Routes, IReadOnlyList<ClusterConfig> Clusters, IReadOnlyDictionary<string, RoutePolicy> Policies, string Hash);
+internal sealed record RouteSet(IReadOnlyList<RouteConfig> Routes, IReadOnlyList<ClusterConfig> Clusters, IReadOnlyDictionary<string, RoutePolicy> Policies,
+    IReadOnlyDictionary<string, (string File, int Line)> Places, string Hash);
 
 /// <summary>
 /// Reads <c>config/routes/*.json</c>: YARP's own schema (<c>ReverseProxy:Routes/Clusters</c>), comments allowed, unknown keys not.
@@ -86,6 +88,7 @@ internal sealed class RouteFiles
         var routes = new Dictionary<string, RouteConfig>(StringComparer.OrdinalIgnoreCase);
         var clusters = _ownClusters.ToDictionary(cluster => cluster.ClusterId, StringComparer.OrdinalIgnoreCase);
         var policies = new Dictionary<string, RoutePolicy>(StringComparer.OrdinalIgnoreCase);
+        var places = new Dictionary<string, (string File, int Line)>(StringComparer.OrdinalIgnoreCase);
         foreach (var (name, bytes) in files)
         {
             if (ReadFile(name, bytes, found) is not { } section)
@@ -95,6 +98,7 @@ internal sealed class RouteFiles
 
             foreach (var (id, cluster) in section.Clusters ?? [])
             {
+                places.TryAdd($"Clusters/{id}", (name, JsonLines.Of(bytes, ["ReverseProxy", "Clusters", id])));
                 if (!clusters.TryAdd(id, cluster with { ClusterId = id }))
                     Error("Clusters", id, "", "is already there: our own parts' clusters (issuance, ledger, fleet) are set with Issuance:Url, Ledger:Url and Fleet:Url");
                 foreach (var (destinationId, destination) in cluster.Destinations ?? new Dictionary<string, DestinationConfig>())
@@ -106,18 +110,22 @@ internal sealed class RouteFiles
             foreach (var (id, bare) in section.Routes ?? [])
             {
                 var route = bare with { RouteId = id };
+                places.TryAdd($"Routes/{id}", (name, JsonLines.Of(bytes, ["ReverseProxy", "Routes", id])));
                 var policy = PolicyGrammar.Read(route, (field, message) => Error("Routes", id, field, message));
                 if (!routes.TryAdd(id, policy is null ? route : route with { Match = route.Match with { Methods = policy.Methods } }))
                     Error("Routes", id, "", "is in another file already");
                 else if (policy is not null)
                     policies.Add(id, policy);
+                // The gateway asks as itself, and only its own parts know it.
+                if (policy?.Own?.At is not null && !_ownClusters.Any(own => own.ClusterId == policy.ClusterId))
+                    Error("Routes", id, "Metadata.foundry.own", "objects are looked up at issuance, ledger or fleet; for another cluster write {id}, where the path's {id} is a tenant");
             }
         }
         foreach (var (name, bytes) in files)
             foreach (var (id, route) in ReadFile(name, bytes, [])?.Routes ?? [])
                 if (route.ClusterId is null || !clusters.ContainsKey(route.ClusterId))
                     found.Add(new ConfigError(name, JsonLines.Of(bytes, ["ReverseProxy", "Routes", id, "ClusterId"]), $"{id}: ClusterId", $"there is no cluster '{route.ClusterId}'"));
-        return found.Count == 0 ? new RouteSet([.. routes.Values], [.. clusters.Values], policies, hash) : null;
+        return found.Count == 0 ? new RouteSet([.. routes.Values], [.. clusters.Values], policies, places, hash) : null;
     }
 
     private static Section? ReadFile(string name, byte[] bytes, List<ConfigError> errors)

@@ -96,10 +96,13 @@ internal sealed class RouteTable
     {
         var errors = new List<ConfigError>();
         foreach (var route in set.Routes)
-            errors.AddRange((await validator.ValidateRouteAsync(route)).Select(fault => new ConfigError("routes", 0, route.RouteId, fault.Message)));
+            errors.AddRange((await validator.ValidateRouteAsync(route)).Select(fault => At($"Routes/{route.RouteId}", route.RouteId, fault)));
         foreach (var cluster in set.Clusters)
-            errors.AddRange((await validator.ValidateClusterAsync(cluster)).Select(fault => new ConfigError("routes", 0, cluster.ClusterId, fault.Message)));
+            errors.AddRange((await validator.ValidateClusterAsync(cluster)).Select(fault => At($"Clusters/{cluster.ClusterId}", cluster.ClusterId, fault)));
         return errors;
+
+        ConfigError At(string place, string id, Exception fault) =>
+            set.Places.TryGetValue(place, out var at) ? new ConfigError(at.File, at.Line, id, fault.Message) : new ConfigError("settings", 0, id, fault.Message);
     }
 
     private void Remember(RouteSet set)

@@ -6,7 +6,7 @@ namespace Foundry.Gateway.Config;
 /// Makes an edit live within a second. It looks at the bytes rather than listening for file events: rename-over, symlink swaps,
 /// network file systems and half-written files differ in the events they cause, and not in the bytes that are there in the end.
 /// </summary>
-internal sealed class RouteWatcher(RouteTable table, IConfigValidator validator, TimeProvider time, ILogger<RouteWatcher> log) : BackgroundService
+internal sealed class RouteWatcher(RouteTable table, IConfigValidator validator, GatewayMetrics metrics, TimeProvider time, ILogger<RouteWatcher> log) : BackgroundService
 {
     private static readonly TimeSpan Interval = TimeSpan.FromMilliseconds(300);
 
@@ -18,6 +18,7 @@ internal sealed class RouteWatcher(RouteTable table, IConfigValidator validator,
         {
             if (await table.RefreshAsync(validator) is not { } status)
                 continue;
+            metrics.ConfigReloaded(applied: status.Errors.Count == 0);
             if (status.Errors.Count == 0)
                 log.LogInformation("Route files applied: {Hash}", status.RunningHash);
             else

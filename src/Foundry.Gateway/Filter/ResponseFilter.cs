@@ -44,7 +44,7 @@ internal sealed class ResponseFilter(GatewayMetrics metrics, Recorder recorder, 
         headers.Clear();
         headers.ContentType = "application/json";
         headers.Vary = "Authorization";
-        headers[FoundryHeaders.RequestId] = exchange.RequestId;
+        exchange.PutAnswerHeaders();
 
         FilteredStream? filtered = null;
         try
@@ -70,7 +70,8 @@ internal sealed class ResponseFilter(GatewayMetrics metrics, Recorder recorder, 
                 await filtered.DisposeAsync();
             }
         }
-        catch (Exception fault) when (fault is UnfilterableException or InvalidDataException or NotSupportedException)
+        // InvalidOperationException is how the Brotli decoder says that its input is none.
+        catch (Exception fault) when (fault is UnfilterableException or InvalidDataException or NotSupportedException or InvalidOperationException)
         {
             if (filtered is not null)
                 await filtered.DisposeAsync();
@@ -115,7 +116,6 @@ internal sealed class ResponseFilter(GatewayMetrics metrics, Recorder recorder, 
     {
         exchange.AnswerRefusal = refusal;
         transform.SuppressResponseBody = true;
-        transform.HttpContext.Response.Headers.Clear();
     }
 
     private Refusal Unfilterable(string routeId, string why)

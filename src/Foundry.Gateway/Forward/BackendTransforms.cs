@@ -16,7 +16,7 @@ internal sealed class BackendTransforms(CallerAssertions assertions, ResponseFil
     // What is not here does not pass; above all nothing that claims to be from the gateway, names a peer, or rewrites a path.
     private static readonly string[] ClientHeaders = ["Accept", "Accept-Language", "Idempotency-Key", "If-Match", "User-Agent"];
     private static readonly string[] ConditionalHeaders = ["If-None-Match", "If-Modified-Since", "Range", "If-Range"];
-    private static readonly string[] BackendOnly = ["Server", "X-Powered-By", "Set-Cookie", "Via", "Alt-Svc"];
+    private static readonly string[] BackendOnly = ["Server", "X-Powered-By", "Set-Cookie", "Via", "Alt-Svc", "RateLimit", "RateLimit-Policy"];
 
     /// <inheritdoc/>
     public void ValidateRoute(TransformRouteValidationContext context)
@@ -88,7 +88,7 @@ internal sealed class BackendTransforms(CallerAssertions assertions, ResponseFil
             headers.Remove(name);
         foreach (var name in headers.Keys.Where(name => name.StartsWith(FoundryHeaders.Prefix, StringComparison.OrdinalIgnoreCase)).ToArray())
             headers.Remove(name);
-        headers[FoundryHeaders.RequestId] = exchange.RequestId;
+        exchange.PutAnswerHeaders();
         if (transform.ProxyResponse is { } answer)
             await filter.ApplyAsync(exchange, transform, answer);
     }

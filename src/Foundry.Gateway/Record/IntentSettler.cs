@@ -19,17 +19,30 @@ internal sealed class IntentSettler(Recorder recorder, IHttpClientFactory client
         using var timer = new PeriodicTimer(Interval, time);
         do
         {
-            try
-            {
-                foreach (var ofTenant in (await recorder.LeftAsync(stoppingToken)).GroupBy(intent => intent.TenantId))
+            foreach (var ofTenant in await LeftAsync(stoppingToken))
+                try
+                {
                     await SettleAsync(ofTenant.Key, ofTenant, stoppingToken);
-            }
-            catch (Exception fault) when (fault is HttpRequestException or JsonException or DbException || (fault is OperationCanceledException && !stoppingToken.IsCancellationRequested))
-            {
-                log.LogWarning("Decisions are left open: {Reason}", fault.Message);
-            }
+                }
+                catch (Exception fault) when (fault is HttpRequestException or JsonException or DbException || (fault is OperationCanceledException && !stoppingToken.IsCancellationRequested))
+                {
+                    log.LogWarning("Decisions about {Tenant} are left open: {Reason}", ofTenant.Key, fault.Message);
+                }
         }
         while (await timer.WaitForNextTickAsync(stoppingToken));
+    }
+
+    private async Task<IEnumerable<IGrouping<string, Intent>>> LeftAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            return (await recorder.LeftAsync(cancellationToken)).GroupBy(intent => intent.TenantId);
+        }
+        catch (DbException fault)
+        {
+            log.LogWarning("Decisions cannot be read: {Reason}", fault.Message);
+            return [];
+        }
     }
 
     private async Task SettleAsync(string tenantId, IEnumerable<Intent> intents, CancellationToken cancellationToken)

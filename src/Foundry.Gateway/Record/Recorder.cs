@@ -59,17 +59,20 @@ internal sealed class Recorder(Database database, Outbox outbox, TimeProvider ti
             var deadline = exchange.Reservation?.Deadline ?? time.GetUtcNow().AddSeconds(30);
             var intent = new Intent(id, eventType, exchange.TenantId!, vmId, deadline.ToUnixTimeMilliseconds(), NewEvent(exchange, eventType));
             _inFlight.TryAdd(id, 0);
+            // Not ended by a client that hangs up: what was reserved goes on to its end.
             await database.WriteAsync(async transaction =>
             {
                 await transaction.Connection!.ExecuteAsync("INSERT INTO intents (id, event_type, tenant_id, vm_id, deadline_ms, draft) VALUES (@Id, @EventType, @TenantId, @VmId, @DeadlineMs, @draft)",
                     new { intent.Id, intent.EventType, intent.TenantId, intent.VmId, intent.DeadlineMs, draft = JsonSerializer.Serialize(intent.Draft, WireJson.Default.PlatformEvent) }, transaction);
                 return 0;
-            }, exchange.Context.RequestAborted);
+            }, CancellationToken.None);
             exchange.Intent = intent;
             return null;
         }
         catch (Exception fault) when (fault is DbException or IOException)
         {
+            if (exchange.Reservation is { } reservation)
+                _inFlight.TryRemove(reservation.Id, out _);
             return Unavailable;
         }
     }

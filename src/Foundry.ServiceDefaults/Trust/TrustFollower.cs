@@ -31,6 +31,8 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
     private readonly TaskCompletionSource _joined = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private long? _askedAt;
     private volatile TrustSet? _current;
+    private readonly Lock _offering = new();
+    private volatile KeySet _tokenKeys = KeySet.Empty;
 
     /// <summary>Starts from what is on disk.</summary>
     /// <param name="identity">This part.</param>
@@ -46,6 +48,7 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
         ArgumentNullException.ThrowIfNull(folder);
         (_identity, _options, _folder, _issuance, _time, _readiness, _log) = (identity, options, folder, issuance, time, readiness, log);
         _current = ReadStored(folder, options);
+        _tokenKeys = _current?.KeysOf(TrustedKey.Token) ?? KeySet.Empty;
         var knows = _current is not null && Knows(_current);
         readiness.Report("trust", knows, knows ? null : "waiting for issuance");
         if (knows)
@@ -74,6 +77,9 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
 
     /// <inheritdoc/>
     public TrustSet? Current => _current;
+
+    /// <summary>The keys in force that sign capability tokens; another object only when the set has changed.</summary>
+    public KeySet TokenKeys => _tokenKeys;
 
     /// <summary>Ends when this part's own key is in the set in force.</summary>
     public Task Joined => _joined.Task;
@@ -108,11 +114,19 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
     /// <returns>Whether it is in force now: signed by the pinned root and not older than what was.</returns>
     public bool Offer(TrustAnswer answer)
     {
-        if (TryRead(answer) is not { } offered || (_current is { } known && offered.Seq < known.Seq))
+        if (TryRead(answer) is not { } offered)
             return false;
-        if (_current?.Seq != offered.Seq)
-            _folder.Write(FileName, JsonSerializer.SerializeToUtf8Bytes(answer, WireJson.Default.TrustAnswer));
-        _current = offered;
+        lock (_offering)
+        {
+            if (_current is { } known && offered.Seq < known.Seq)
+                return false;
+            if (_current?.Seq != offered.Seq)
+            {
+                _folder.Write(FileName, JsonSerializer.SerializeToUtf8Bytes(answer, WireJson.Default.TrustAnswer));
+                _current = offered;
+                _tokenKeys = offered.KeysOf(TrustedKey.Token);
+            }
+        }
         var knows = Knows(offered);
         _readiness.Report("trust", knows, knows ? null : "issuance does not know this part's key yet: it joins with Trust:JoinCode");
         if (knows)

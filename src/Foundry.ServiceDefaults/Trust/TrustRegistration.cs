@@ -9,6 +9,22 @@ namespace Foundry.ServiceDefaults.Trust;
 /// <summary>Registers how a part is known and whom it believes.</summary>
 public static class TrustRegistration
 {
+    /// <summary>Looks, without writing anything, whether a part's settings and stored trust set can be used.</summary>
+    /// <param name="builder">The part.</param>
+    /// <param name="folder">Its folder.</param>
+    /// <exception cref="StartupException">No root is pinned, or what is stored is not signed by it.</exception>
+    public static TrustOptions CheckTrust(this WebApplicationBuilder builder, StateFolder folder)
+    {
+        ArgumentNullException.ThrowIfNull(builder);
+        ArgumentNullException.ThrowIfNull(folder);
+        var options = new TrustOptions();
+        builder.Configuration.GetSection("Trust").Bind(options);
+        if (options.RootThumbprint.Length != 43)
+            throw new StartupException("Trust:RootThumbprint is not set: take it from issuance, which prints it at its start (environment: FOUNDRY_Trust__RootThumbprint).");
+        TrustFollower.ReadStored(folder, options);
+        return options;
+    }
+
     /// <summary>
     /// For every part but issuance: its <see cref="ServiceIdentity"/> from its folder and a <see cref="TrustFollower"/> of
     /// issuance, found by <c>Issuance:Url</c>, with <c>Trust:RootThumbprint</c> pinned.
@@ -22,11 +38,7 @@ public static class TrustRegistration
     {
         ArgumentNullException.ThrowIfNull(builder);
         ArgumentNullException.ThrowIfNull(folder);
-        var options = new TrustOptions();
-        builder.Configuration.GetSection("Trust").Bind(options);
-        if (options.RootThumbprint.Length != 43)
-            throw new StartupException("Trust:RootThumbprint is not set: take it from issuance, which prints it at its start (environment: FOUNDRY_Trust__RootThumbprint).");
-        TrustFollower.ReadStored(folder, options); // What cannot be read stops the start here, before anything is written.
+        var options = builder.CheckTrust(folder);
         var identity = new ServiceIdentity(kind, name, folder.SigningKey(ServiceIdentity.KeyFile));
         var issuance = builder.PartUrl("Issuance", 9210);
         builder.Services.AddSingleton(identity);

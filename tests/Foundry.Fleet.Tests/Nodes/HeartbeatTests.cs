@@ -155,7 +155,7 @@ public sealed class HeartbeatOutOfBounds
 
     public static TheoryData<string, string, string> Bodies => new()
     {
-        { "\"node_id\":\"n\"", "\"node_id\":null", "invalid_value" },
+        { "\"node_id\":\"n\"", "\"node_id\":null", "invalid_body" },
         { "\"node_id\":\"n\"", "\"node_id\":\"\"", "invalid_value" },
         { "\"node_id\":\"n\"", "\"node_id\":\"a/b\"", "invalid_value" },
         { "\"node_id\":\"n\"", $"\"node_id\":\"{new string('n', 257)}\"", "invalid_value" },
@@ -165,7 +165,7 @@ public sealed class HeartbeatOutOfBounds
         { "\"hostname\":\"n\"", $"\"hostname\":\"{new string('h', 257)}\"", "invalid_value" },
         { "\"hostname\":\"n\"", "\"hostname\":\"a\\u0000b\"", "invalid_value" },
         { "\"hostname\":\"n\"", "\"hostname\":\"\\ud800\"", "invalid_body" },
-        { "\"wg_ip\":\"10.8.0.9\"", "\"wg_ip\":null", "invalid_value" },
+        { "\"wg_ip\":\"10.8.0.9\"", "\"wg_ip\":null", "invalid_body" },
         { "\"ram_total_mb\":65536", "\"ram_total_mb\":-1", "invalid_value" },
         { "\"ram_total_mb\":65536", "\"ram_total_mb\":9223372036854775807", "invalid_value" },
         { "\"ram_used_mb\":1024", "\"ram_used_mb\":-1", "invalid_value" },

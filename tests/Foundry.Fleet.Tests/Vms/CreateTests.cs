@@ -281,7 +281,7 @@ public sealed class Reservations
     [Theory]
     [InlineData("""{"v":2,"tenant_id":"acme-corp"}""", "invalid_value")]
     [InlineData("""{"v":1,"tenant_id":"A"}""", "invalid_value")]
-    [InlineData("""{"v":1,"tenant_id":null}""", "invalid_value")]
+    [InlineData("""{"v":1,"tenant_id":null}""", "invalid_body")]
     [InlineData("""{"v":1,"tenant_id":"acme-corp","more":1}""", "invalid_body")]
     public async Task Are_ended_only_by_an_epoch_that_is_one(string body, string code)
     {
