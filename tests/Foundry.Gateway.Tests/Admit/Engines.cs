@@ -208,13 +208,13 @@ internal static class Tenants
     public static TenantDirectory Directory(params IEnumerable<Tenant> tenants)
     {
         var directory = new TenantDirectory();
-        directory.Apply(new FeedMessage(1, FeedMessage.Snapshot, 0, 1, DateTimeOffset.UnixEpoch, [.. tenants.Select(tenant => new Change("tenant", tenant))]), null, live: true);
+        directory.Apply(new FeedMessage(1, FeedMessage.Snapshot, 0, 1, DateTimeOffset.UnixEpoch, [.. tenants.Select(tenant => new Change("tenant", tenant))]), live: true);
         return directory;
     }
 
     /// <summary>A change of one, as it comes while running.</summary>
     public static void Change(this TenantDirectory directory, Tenant tenant) =>
-        Assert.True(directory.Apply(new FeedMessage(1, FeedMessage.Delta, directory.Seq, directory.Seq + 1, DateTimeOffset.UnixEpoch, [new Change("tenant", tenant)]), null, live: true));
+        Assert.True(directory.Apply(new FeedMessage(1, FeedMessage.Delta, directory.Seq, directory.Seq + 1, DateTimeOffset.UnixEpoch, [new Change("tenant", tenant)]), live: true));
 }
 
 /// <summary>A Redis process that a test may stop, hang and reconfigure.</summary>
