@@ -72,6 +72,13 @@ internal sealed class Quotas(Store store)
             redis.call('HINCRBY', KEYS[1], 'ram', ram)
             redis.call('HINCRBY', KEYS[1], 'disk', disk)
         end
+        local function minus(number)
+            -- Redis takes '-0' for no number, and a script that ends there has done half of its work.
+            return number == '0' and number or '-' .. number
+        end
+        local function subtract(had)
+            add(-1, minus(had[1]), minus(had[2]))
+        end
         local function give_back(field)
             local held = redis.call('HGET', KEYS[1], field)
             if not held then return nil end
@@ -109,7 +116,7 @@ internal sealed class Quotas(Store store)
         local had = give_back('r:' .. ARGV[1])
         local known = redis.call('HEXISTS', KEYS[1], 'v:' .. ARGV[2]) == 1
         if had then
-            add(-1, '-' .. had[1], '-' .. had[2])
+            subtract(had)
         elseif known then
             return 0
         end
@@ -126,7 +133,7 @@ internal sealed class Quotas(Store store)
         {{Take}}
         local had = give_back('r:' .. ARGV[1])
         if not had then return 0 end
-        add(-1, '-' .. had[1], '-' .. had[2])
+        subtract(had)
         step()
         return 1
         """);
@@ -147,7 +154,7 @@ internal sealed class Quotas(Store store)
     private static readonly Script DestroyScript = new($$"""
         {{Take}}
         local had = give_back('v:' .. ARGV[1])
-        if had then add(-1, '-' .. had[1], '-' .. had[2]) end
+        if had then subtract(had) end
         if had or redis.call('HEXISTS', KEYS[1], 'epoch') == 1 then redis.call('HSET', KEYS[1], 'gone_ver', step()) end
         return had and 1 or 0
         """);
@@ -161,7 +168,7 @@ internal sealed class Quotas(Store store)
         local known = redis.call('HEXISTS', KEYS[1], 'v:' .. ARGV[4]) == 1
         local had = give_back('r:' .. ARGV[3])
         if had then
-            add(-1, '-' .. had[1], '-' .. had[2])
+            subtract(had)
         elseif known or tonumber(redis.call('HGET', KEYS[1], 'gone_ver') or '0') > tonumber(ARGV[2]) then
             return 0
         end
@@ -181,7 +188,7 @@ internal sealed class Quotas(Store store)
         local held = redis.call('HGET', KEYS[1], 'v:' .. ARGV[3])
         if not held or tonumber(split(held)[3]) > tonumber(ARGV[2]) then return 0 end
         local had = give_back('v:' .. ARGV[3])
-        add(-1, '-' .. had[1], '-' .. had[2])
+        subtract(had)
         step()
         return 1
         """);

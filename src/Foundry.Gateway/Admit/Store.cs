@@ -147,7 +147,8 @@ internal sealed class Store(GatewayOptions options, Readiness readiness, TimePro
         }
         catch (RedisConnectionException fault)
         {
-            return (fault.InnerException as RedisConnectionException ?? fault).FailureType;
+            // The client says it in the message alone.
+            return fault.Message.Contains("password", StringComparison.Ordinal) ? ConnectionFailureType.AuthenticationFailure : fault.FailureType;
         }
     }
 
