@@ -81,6 +81,13 @@ internal sealed class GatewayPipeline(Matcher matcher, Authenticator authenticat
                 return;
             }
 
+            if (context.RequestAborted.IsCancellationRequested)
+            {
+                // Nobody waits for it, and nothing was sent: it is taken back rather than left to be found out.
+                await WithdrawAsync(exchange);
+                return;
+            }
+
             // 8 Forward: what does the backend say? 9 Filter: what of it may they see? (ResponseFilter, inside.)
             using var held = exchange.Intent is null ? null : HeldAnswer.Begin(context);
             PassBody(exchange);
@@ -111,6 +118,13 @@ internal sealed class GatewayPipeline(Matcher matcher, Authenticator authenticat
             refusals.Note(exchange);
             Log(exchange);
         }
+    }
+
+    private async Task WithdrawAsync(Exchange exchange)
+    {
+        if (exchange.Intent is { } intent && !await recorder.TryWithdrawAsync(intent))
+            return;
+        await quotas.CancelAsync(exchange);
     }
 
     private static async Task RefuseAsync(Exchange exchange, Refusal refusal)

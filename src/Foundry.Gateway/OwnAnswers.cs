@@ -40,11 +40,16 @@ internal static class OwnAnswers
     {
         var exchange = Exchange.Of(context);
         var tenant = exchange.TenantId is { } id ? context.RequestServices.GetRequiredService<Authenticate.TenantDirectory>().Find(id) : null;
-        Held? held = null;
+        (long Vms, long RamMb, long DiskGb)? held = null;
+        IReadOnlyList<ReservationStatus>? reservations = null;
         if (tenant is not null)
             try
             {
-                held = await context.RequestServices.GetRequiredService<Quotas>().ReadAsync(tenant.TenantId);
+                var quotas = context.RequestServices.GetRequiredService<Quotas>();
+                held = await quotas.ReadTotalsAsync(tenant.TenantId);
+                if (withReservations)
+                    reservations = (await quotas.ReadAsync(tenant.TenantId))?.Reservations.Select(reservation => new ReservationStatus(reservation.Id, reservation.State,
+                        reservation.RamMb, reservation.DiskGb, DateTimeOffset.FromUnixTimeMilliseconds(reservation.SinceMs))).ToArray();
             }
             catch (Exception fault) when (fault is RedisException or TimeoutException)
             {
@@ -52,9 +57,7 @@ internal static class OwnAnswers
             }
         var status = new UseStatus(tenant?.TenantId, exchange.Caller.Scope.Text, (int?)held?.Vms, tenant?.MaxVms, held?.RamMb, tenant?.MaxRamMb, held?.DiskGb, tenant?.StorageQuotaGb, tenant?.ApiRateLimitRpm)
         {
-            Reservations = withReservations && held is not null
-                ? [.. held.Reservations.Select(reservation => new ReservationStatus(reservation.Id, reservation.State, reservation.RamMb, reservation.DiskGb, DateTimeOffset.FromUnixTimeMilliseconds(reservation.SinceMs)))]
-                : null,
+            Reservations = reservations,
         };
         context.Response.Headers.CacheControl = "private, no-store";
         await context.Response.WriteAsJsonAsync(status, WireJson.Default.UseStatus, cancellationToken: context.RequestAborted);

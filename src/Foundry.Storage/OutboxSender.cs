@@ -1,3 +1,4 @@
+using System.Data.Common;
 using System.Net;
 using System.Net.Http.Headers;
 using System.Text;
@@ -71,7 +72,7 @@ public sealed class OutboxSender : BackgroundService
                 if (left > TimeSpan.Zero)
                     await _outbox.WaitAsync(left, _time, stoppingToken);
             }
-            catch (Exception fault) when (fault is HttpRequestException || (fault is OperationCanceledException && !stoppingToken.IsCancellationRequested))
+            catch (Exception fault) when (fault is HttpRequestException or DbException or IOException || (fault is OperationCanceledException && !stoppingToken.IsCancellationRequested))
             {
                 ReportUntaken(fault.Message);
                 await Task.Delay(retry, _time, stoppingToken);

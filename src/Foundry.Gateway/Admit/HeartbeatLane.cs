@@ -5,7 +5,7 @@ using Foundry.Gateway.Authenticate;
 namespace Foundry.Gateway.Admit;
 
 /// <summary>
-/// The nodes' own lane: one report a second per node key, local, with no Redis on it, so that neither a tenant over its rate nor
+/// The nodes' own lane: one report a second per node key and tenant (a key is public: another tenant may name it in a token of its own), local, with no Redis on it, so that neither a tenant over its rate nor
 /// a store that is away ever makes a node look dead (CONTRACT section 5).
 /// </summary>
 internal sealed class HeartbeatLane : IDisposable
@@ -25,7 +25,7 @@ internal sealed class HeartbeatLane : IDisposable
     /// <returns>Why not, or null.</returns>
     public Refusal? TrySpend(Caller caller)
     {
-        using var lease = _buckets.AttemptAcquire(caller.Token!.SubjectPubkey);
+        using var lease = _buckets.AttemptAcquire($"{caller.TenantId}/{caller.Token!.SubjectPubkey}");
         return lease.IsAcquired ? null : new Refusal(ErrorCode.RateLimited, "A node reports once a second at most.") { RetryAfter = TimeSpan.FromSeconds(1) };
     }
 

@@ -182,13 +182,13 @@ internal sealed class Reconciler(Quotas quotas, Store store, TenantDirectory dir
     }
 
     /// <summary>A list that can be counted: what is absent is not empty, and no VM is smaller than nothing.</summary>
-    private static HeldVms Checked(HeldVms? list) =>
+    internal static HeldVms Checked(HeldVms? list) =>
         list?.Vms is { } vms && vms.All(vm => vm is { VmId.Length: > 0 and <= VmIdCharsMax, RamAllocMb: >= 0 and <= SizeMax } && Quotas.DiskOf(vm) is >= 0 and <= SizeMax)
             ? list
             : throw new JsonException("the fleet's answer is no list of VMs");
 
     /// <summary>What a fleet or a store can do to us; an answer that breaks off is an <see cref="IOException"/>, one in an unknown charset an <see cref="InvalidOperationException"/>.</summary>
-    private static bool IsExpected(Exception fault) => fault is HttpRequestException or IOException or InvalidOperationException or JsonException or RedisException or TimeoutException;
+    internal static bool IsExpected(Exception fault) => fault is HttpRequestException or IOException or InvalidOperationException or JsonException or RedisException or TimeoutException;
 
     private void OnTenantChanged(Tenant tenant, bool created)
     {

@@ -12,7 +12,23 @@ internal sealed class Store(GatewayOptions options, Readiness readiness, TimePro
 {
     private static readonly TimeSpan ProbeInterval = TimeSpan.FromMilliseconds(250);
     private static readonly TimeSpan PolicyInterval = TimeSpan.FromSeconds(30);
-    private const int AnswerMillisecondsMax = 500;
+    private const int AnswerMillisecondsMax = 1000;
+
+    // One of each command that the scripts use, on a key that is gone afterwards.
+    private static readonly Script WarmUp = new("""
+        redis.call('TIME')
+        redis.call('SET', KEYS[1], '1')
+        redis.call('GET', KEYS[1])
+        redis.call('DEL', KEYS[1])
+        redis.call('HSET', KEYS[1], 'a', string.format('%.0f', 1))
+        redis.call('HINCRBY', KEYS[1], 'a', 1)
+        redis.call('HMGET', KEYS[1], 'a', 'b')
+        redis.call('HEXISTS', KEYS[1], 'a')
+        redis.call('HGETALL', KEYS[1])
+        redis.call('PEXPIRE', KEYS[1], 1000)
+        redis.call('HDEL', KEYS[1], 'a')
+        return redis.call('DEL', KEYS[1])
+        """);
 
     private ConnectionMultiplexer? _redis;
     private readonly Lock _lock = new();
@@ -29,7 +45,7 @@ internal sealed class Store(GatewayOptions options, Readiness readiness, TimePro
     /// <summary>Whether the store answers and keeps what it is told.</summary>
     public bool IsUp => _runId is not null;
 
-    /// <summary>Runs a script, or throws <see cref="RedisException"/> within half a second.</summary>
+    /// <summary>Runs a script, or throws <see cref="RedisException"/> within a second.</summary>
     /// <param name="script">The script; every key it touches is declared.</param>
     /// <param name="keys">Its keys, all in one slot.</param>
     /// <param name="values">Its arguments.</param>
@@ -99,6 +115,9 @@ internal sealed class Store(GatewayOptions options, Readiness readiness, TimePro
                 throw new RedisException($"maxmemory-policy is {policy}; set it to noeviction, or held quotas can be evicted");
             _policyCheckedAt = time.GetTimestamp();
         }
+        if (_runId != runId)
+            // Up means fast: a store that has just begun loads its script engine with the first script, and no request should wait for that.
+            await _redis.GetDatabase().ScriptEvaluateAsync(WarmUp.Text, [(RedisKey)"foundry:v1:{warm-up}"], []);
         lock (_lock)
         {
             if (_losses != losses)

@@ -77,8 +77,15 @@ internal sealed class FeedFollower : BackgroundService
         using var lines = new StreamReader(await answer.Content.ReadAsStreamAsync(limit.Token), Encoding.ASCII);
         if (await lines.ReadLineAsync(limit.Token) is not { } line || Read(line) is not { Kind: FeedMessage.Snapshot } message)
             throw new HttpRequestException("issuance's snapshot is not signed by issuance");
-        _folder.Write(FileName, line + "\n");
-        _linesKept = 1;
+        try
+        {
+            _folder.Write(FileName, line + "\n");
+            _linesKept = 1;
+        }
+        catch (IOException fault)
+        {
+            CannotKeep(fault);
+        }
         _directory.Apply(message, live: true);
         Heard();
     }
@@ -100,22 +107,40 @@ internal sealed class FeedFollower : BackgroundService
             silence.CancelAfter(SilenceMax);
             if (Read(line) is not { Kind: FeedMessage.Delta } message)
                 throw new HttpRequestException("a line of the feed is not signed by issuance");
+            if (message.From != _directory.Seq)
+                throw new HttpRequestException($"a line of the feed follows {message.From}, but {_directory.Seq} was reached");
             if (message.Changes.Count > 0)
-            {
-                // Durable first: what is refused from now on is refused after a restart too.
-                await file.WriteAsync(Encoding.ASCII.GetBytes(line + "\n"), cancellationToken);
-                file.Flush(flushToDisk: true);
-                _linesKept++;
-            }
+                Keep(file, line);
             foreach (var change in message.Changes)
                 if (change.Tenant is { } tenant && _directory.Find(tenant.TenantId) is null)
                     await _rates.BeginFullAsync(tenant);
-            if (!_directory.Apply(message, live: true))
-                throw new HttpRequestException($"a line of the feed follows {message.From}, but {_directory.Seq} was reached");
+            _directory.Apply(message, live: true);
             Heard();
             if (_linesKept > LinesKeptMax)
                 return;
         }
+    }
+
+    /// <summary>Durable first: what is refused from here on is refused after a restart too.</summary>
+    private void Keep(FileStream file, string line)
+    {
+        try
+        {
+            file.Write(Encoding.ASCII.GetBytes(line + "\n"));
+            file.Flush(flushToDisk: true);
+            _linesKept++;
+        }
+        catch (IOException fault)
+        {
+            CannotKeep(fault);
+        }
+    }
+
+    /// <summary>The disk does not take it: what is new counts all the same, nothing is appended any more, and a snapshot replaces the file as soon as it can.</summary>
+    private void CannotKeep(IOException fault)
+    {
+        _log.LogError("The feed cannot be kept on disk, so a restart without issuance would not know what is new: {Reason}", fault.Message);
+        _linesKept = int.MaxValue;
     }
 
     private void Restore()

@@ -23,9 +23,10 @@ internal sealed class VerdictCache
     {
         if (!ReferenceEquals(keys, _keys))
         {
-            // Another key set: a verdict of the old one may rest on a key that was withdrawn.
-            _verdicts.Clear();
+            // Another key set: a verdict of the old one may rest on a key that was withdrawn. In this order, so that one added meanwhile
+            // is seen either by Clear or by the second look that Add takes.
             _keys = keys;
+            _verdicts.Clear();
             return null;
         }
         return _verdicts.GetValueOrDefault(Hash(token));

@@ -42,7 +42,8 @@ internal sealed class OwnerLookup(IHttpClientFactory clients)
             await using var body = await answer.Content.ReadAsStreamAsync(limit.Token);
             using var document = await JsonDocument.ParseAsync(body, new JsonDocumentOptions { AllowDuplicateProperties = false }, limit.Token);
             var owner = Owner(document.RootElement, rule, id);
-            if (owner is not null)
+            // Only what is the asker's own is kept: a foreign object must take as long to refuse as one that never existed.
+            if (owner is not null && (tenantId is null || owner == tenantId))
             {
                 if (_owners.Count >= OwnersMax)
                     _owners.Clear();

@@ -10,6 +10,8 @@ internal static class RequestBounds
 {
     /// <summary>Bytes of the largest body (CONTRACT section 4).</summary>
     public const int BodyBytesMax = 1024 * 1024;
+    private const int AnonymousBodyBytesMax = 16 * 1024;
+    private const int ReadBytes = 16 * 1024;
 
     // A second one of these would be somebody else's opinion of the same question.
     private static readonly string[] Single =
@@ -45,16 +47,19 @@ internal static class RequestBounds
         var carries = request.ContentLength is > 0 || request.Headers.TransferEncoding.Count > 0;
         if (exchange.IsSafe || exchange.Route is null)
             return carries ? new Refusal(ErrorCode.InvalidBody, "This method takes no body here.") : null;
-        if (request.ContentLength > BodyBytesMax)
+        // Nobody in particular gets little: what is anonymous here is a token to be verified, of 8 KB.
+        var bytesMax = exchange.Route.Scope.AllowsAnonymous ? AnonymousBodyBytesMax : BodyBytesMax;
+        if (request.ContentLength > bytesMax)
             return TooLarge;
-        var body = new MemoryStream((int)(request.ContentLength ?? 0));
+        // Grows with what arrives, not with what is announced.
+        var body = new MemoryStream((int)Math.Min(request.ContentLength ?? 0, ReadBytes));
         try
         {
-            var buffer = new byte[16 * 1024];
+            var buffer = new byte[ReadBytes];
             int read;
             while ((read = await request.Body.ReadAsync(buffer, exchange.Context.RequestAborted)) > 0)
             {
-                if (body.Length + read > BodyBytesMax)
+                if (body.Length + read > bytesMax)
                     return TooLarge;
                 body.Write(buffer, 0, read);
             }
@@ -72,5 +77,5 @@ internal static class RequestBounds
         return null;
     }
 
-    private static readonly Refusal TooLarge = new(ErrorCode.BodyTooLarge, $"A body is at most {BodyBytesMax} bytes.");
+    private static readonly Refusal TooLarge = new(ErrorCode.BodyTooLarge, $"A body is at most {BodyBytesMax} bytes, and {AnonymousBodyBytesMax} where no token is needed.");
 }

@@ -135,10 +135,16 @@ internal sealed class RouteFiles
             var file = JsonSerializer.Deserialize<RouteFile>(bytes.AsSpan() is [0xEF, 0xBB, 0xBF, ..] ? bytes.AsSpan(3) : bytes, Strict);
             if (file?.ReverseProxy is { } section)
             {
+                var before = errors.Count;
+                foreach (var (id, cluster) in section.Clusters ?? [])
+                    if (cluster is null || cluster.Destinations?.Values.Any(destination => destination is null) == true)
+                        errors.Add(new ConfigError(name, JsonLines.Of(bytes, ["ReverseProxy", "Clusters", id]), id, "is null, or has a destination that is: { \"Destinations\": { \"one\": { \"Address\": … } } }"));
                 foreach (var (id, route) in section.Routes ?? [])
-                    if (route is null || route.Match is null)
+                    if (route?.Metadata?.Values.Any(value => value is null) == true)
+                        errors.Add(new ConfigError(name, JsonLines.Of(bytes, ["ReverseProxy", "Routes", id, "Metadata"]), $"{id}: Metadata", "has a key that is null: give it a value or leave it out"));
+                    else if (route is null || route.Match is null)
                         errors.Add(new ConfigError(name, JsonLines.Of(bytes, ["ReverseProxy", "Routes", id]), $"{id}: Match", "is missing: { \"Path\": …, \"Methods\": […] }"));
-                return errors.Count == 0 || (section.Routes ?? []).Values.All(route => route?.Match is not null) ? section : null;
+                return errors.Count == before ? section : null;
             }
             errors.Add(new ConfigError(name, 1, "ReverseProxy", "is missing: { \"ReverseProxy\": { \"Routes\": { … } } }"));
         }

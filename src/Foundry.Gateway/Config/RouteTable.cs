@@ -86,6 +86,12 @@ internal sealed class RouteTable
                 return null;
             errors = [new ConfigError(_files.Folder, 0, "*.json", fault.Message)];
         }
+        catch (Exception fault) when (fault is not OutOfMemoryException)
+        {
+            // A defect of ours in reading them: the routes in force go on, and the files are not applied.
+            hash = _files.ReadBytes().Hash;
+            errors = [new ConfigError(_files.Folder, 0, "*.json", $"they could not be understood ({fault.GetType().Name})")];
+        }
         return _status = _status with { OnDiskHash = hash, Errors = errors };
     }
 

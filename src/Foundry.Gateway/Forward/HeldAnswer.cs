@@ -41,5 +41,10 @@ internal sealed class HeldAnswer : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _body.Dispose();
+    public void Dispose()
+    {
+        if (_context.Features.Get<IHttpResponseBodyFeature>() != _client)
+            Discard();
+        _body.Dispose();
+    }
 }

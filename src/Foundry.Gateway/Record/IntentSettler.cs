@@ -1,7 +1,7 @@
 using System.Data.Common;
 using System.Net.Http.Json;
-using System.Text.Json;
 using Foundry.Contracts;
+using Foundry.Gateway.Admit;
 
 namespace Foundry.Gateway.Record;
 
@@ -24,7 +24,7 @@ internal sealed class IntentSettler(Recorder recorder, IHttpClientFactory client
                 {
                     await SettleAsync(ofTenant.Key, ofTenant, stoppingToken);
                 }
-                catch (Exception fault) when (fault is HttpRequestException or JsonException or DbException || (fault is OperationCanceledException && !stoppingToken.IsCancellationRequested))
+                catch (Exception fault) when (Reconciler.IsExpected(fault) || fault is DbException || (fault is OperationCanceledException && !stoppingToken.IsCancellationRequested))
                 {
                     log.LogWarning("Decisions about {Tenant} are left open: {Reason}", ofTenant.Key, fault.Message);
                 }
@@ -47,9 +47,7 @@ internal sealed class IntentSettler(Recorder recorder, IHttpClientFactory client
 
     private async Task SettleAsync(string tenantId, IEnumerable<Intent> intents, CancellationToken cancellationToken)
     {
-        var list = await clients.CreateClient(Clusters.Fleet).GetFromJsonAsync($"/internal/v1/vms?tenant_id={tenantId}", WireJson.Default.HeldVms, cancellationToken);
-        if (list is null)
-            return;
+        var list = Reconciler.Checked(await clients.CreateClient(Clusters.Fleet).GetFromJsonAsync($"/internal/v1/vms?tenant_id={tenantId}", WireJson.Default.HeldVms, cancellationToken));
         foreach (var intent in intents)
         {
             var vm = list.Vms.FirstOrDefault(vm => intent.VmId is null ? vm.ReservationId == intent.Id : vm.VmId == intent.VmId);

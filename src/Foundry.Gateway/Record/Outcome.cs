@@ -64,7 +64,8 @@ internal sealed class Outcome(Recorder recorder, Quotas quotas, ILogger<Outcome>
 
     private async Task<Refusal?> SettleDestroyAsync(Intent intent, int status, IForwarderErrorFeature? fault)
     {
-        if (fault is null && status is 200 or 204)
+        // 404 too: the VM was there when its owner was looked up, and IDs are never used again, so it is gone, whoever heard of it first.
+        if (fault is null && status is 200 or 204 or 404)
         {
             await recorder.DoneAsync(intent, intent.VmId!, null);
             await TryAsync(() => quotas.DestroyAsync(intent.TenantId, intent.VmId!));

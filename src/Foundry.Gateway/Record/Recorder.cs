@@ -5,6 +5,7 @@ using Dapper;
 using Foundry.Contracts;
 using Foundry.Gateway.Authenticate;
 using Foundry.Storage;
+using Foundry.Tokens;
 
 namespace Foundry.Gateway.Record;
 
@@ -38,6 +39,8 @@ internal sealed class Recorder(Database database, Outbox outbox, TimeProvider ti
         """,
     ];
 
+    // Longer than a backend takes the request's assertion, its skew included: afterwards it can no longer happen.
+    private static readonly TimeSpan DestroyDeadline = Assertion.Lifetime + TimeSpan.FromSeconds(15);
     private readonly ConcurrentDictionary<string, byte> _inFlight = new(StringComparer.Ordinal);
 
     /// <summary>Writes the decision down, before anything happens (step 7).</summary>
@@ -46,6 +49,7 @@ internal sealed class Recorder(Database database, Outbox outbox, TimeProvider ti
     public async ValueTask<Refusal?> DecisionAsync(Exchange exchange)
     {
         var route = exchange.Route!;
+        var id = exchange.Reservation?.Id ?? Guid.CreateVersion7().ToString("N");
         try
         {
             if (exchange.IsSafe)
@@ -55,8 +59,7 @@ internal sealed class Recorder(Database database, Outbox outbox, TimeProvider ti
             if (route.AuditEvent is not { } eventType)
                 return null; // The backend keeps the record of what it stores.
             var vmId = route.Own is { } own ? Uri.UnescapeDataString(exchange.Parameters[own.Parameter]) : null;
-            var id = exchange.Reservation?.Id ?? Guid.CreateVersion7().ToString("N");
-            var deadline = exchange.Reservation?.Deadline ?? time.GetUtcNow().AddSeconds(30);
+            var deadline = exchange.Reservation?.Deadline ?? time.GetUtcNow() + DestroyDeadline;
             var intent = new Intent(id, eventType, exchange.TenantId!, vmId, deadline.ToUnixTimeMilliseconds(), NewEvent(exchange, eventType));
             _inFlight.TryAdd(id, 0);
             // Not ended by a client that hangs up: what was reserved goes on to its end.
@@ -71,8 +74,7 @@ internal sealed class Recorder(Database database, Outbox outbox, TimeProvider ti
         }
         catch (Exception fault) when (fault is DbException or IOException)
         {
-            if (exchange.Reservation is { } reservation)
-                _inFlight.TryRemove(reservation.Id, out _);
+            _inFlight.TryRemove(id, out _);
             return Unavailable;
         }
     }
@@ -101,6 +103,22 @@ internal sealed class Recorder(Database database, Outbox outbox, TimeProvider ti
     /// <summary>The backend did not do it, and never will: the intent ends without an event.</summary>
     /// <param name="intent">The decision.</param>
     public Task NotDoneAsync(Intent intent) => EndAsync(intent.Id, _ => Task.CompletedTask);
+
+    /// <summary>Takes back a decision that was never acted on.</summary>
+    /// <param name="intent">The decision.</param>
+    /// <returns>Whether it is gone; else it stays, for <see cref="IntentSettler"/>.</returns>
+    public async Task<bool> TryWithdrawAsync(Intent intent)
+    {
+        try
+        {
+            await NotDoneAsync(intent);
+            return true;
+        }
+        catch (Exception fault) when (fault is DbException or IOException)
+        {
+            return false;
+        }
+    }
 
     /// <summary>Nobody knows: the intent stays, for <see cref="IntentSettler"/>.</summary>
     /// <param name="intent">The decision.</param>

@@ -181,7 +181,7 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
     }
 
     private static bool IsAway(Exception fault, CancellationToken cancellationToken) =>
-        fault is HttpRequestException or JsonException || (fault is OperationCanceledException && !cancellationToken.IsCancellationRequested);
+        fault is HttpRequestException or IOException or JsonException || (fault is OperationCanceledException && !cancellationToken.IsCancellationRequested);
 
     private void LogAway(Exception fault) => _log.LogWarning("Issuance cannot be asked whom to trust: {Reason}", fault.Message);
 
