@@ -31,7 +31,8 @@ internal sealed class GatewayMetrics
         _unfilterable = meter.CreateCounter<long>("foundry.unfilterable_responses", description: "Answers that could not be filtered and were not passed on");
         _dropped = meter.CreateCounter<long>("foundry.refusal_records_dropped", description: "Refusals that could not be recorded");
         _reloads = meter.CreateCounter<long>("foundry.config_reloads", description: "Changed route files by result: applied or refused");
-        _duration = meter.CreateHistogram<double>("http.server.request.duration", "s", "Duration of requests");
+        _duration = meter.CreateHistogram("http.server.request.duration", "s", "Duration of requests", tags: null,
+            advice: new InstrumentAdvice<double> { HistogramBucketBoundaries = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10] });
     }
 
     /// <summary>Counts a request's end.</summary>

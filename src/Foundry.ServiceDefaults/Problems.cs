@@ -1,3 +1,4 @@
+using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using Foundry.Contracts;
@@ -21,6 +22,9 @@ public sealed record Refused(ErrorCode Error, string Detail) : IResult
 /// <summary>Writes every error of ours, always the same way (CONTRACT section 9).</summary>
 public static class Problems
 {
+    // application/problem+json is never read as HTML, so an apostrophe may stay one.
+    private static readonly WireJson Readable = new(new JsonSerializerOptions(WireJson.Default.Options) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
+
     /// <summary>The problem document of an error.</summary>
     /// <param name="context">The request it is about.</param>
     /// <param name="error">Which.</param>
@@ -44,7 +48,7 @@ public static class Problems
     {
         ArgumentNullException.ThrowIfNull(context);
         ArgumentNullException.ThrowIfNull(problem);
-        var body = JsonSerializer.SerializeToUtf8Bytes(problem, WireJson.Default.Problem);
+        var body = JsonSerializer.SerializeToUtf8Bytes(problem, Readable.Problem);
         context.Response.StatusCode = problem.Status;
         context.Response.ContentType = Problem.MediaType;
         context.Response.ContentLength = body.Length;

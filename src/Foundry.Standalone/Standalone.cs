@@ -88,8 +88,9 @@ internal sealed class Standalone : IAsyncDisposable
         var fleetApp = fleetBuilder.Build();
         fleetApp.MapFleet();
 
-        var loggers = issuanceApp.Services.GetRequiredService<ILoggerFactory>();
-        _redis = EmbeddedRedis.Start(_folder.Folder("redis"), loggers, loggers.CreateLogger<EmbeddedRedis>());
+        // What the server itself has to say on a good day is of no use to anyone; that files were set aside is.
+        var redisLogs = ServiceHost.CreateBuilder("redis", [new("Log:Level", "Error")]).Services.BuildServiceProvider();
+        _redis = EmbeddedRedis.Start(_folder.Folder("redis"), redisLogs.GetRequiredService<ILoggerFactory>(), issuanceApp.Services.GetRequiredService<ILoggerFactory>().CreateLogger<EmbeddedRedis>());
         settings["Gateway:Redis"] = _redis.ConnectionString;
 
         var gatewayBuilder = Builder("gateway", settings);

@@ -28,6 +28,7 @@ public sealed class OutboxSender : BackgroundService
     private readonly TimeProvider _time;
     private readonly Readiness _readiness;
     private readonly ILogger<OutboxSender> _log;
+    private int _untaken;
 
     /// <summary>Makes one.</summary>
     /// <param name="outbox">What is to be sent.</param>
@@ -64,6 +65,7 @@ public sealed class OutboxSender : BackgroundService
                 if (refusing.Count == 0)
                 {
                     retry = RetryMin;
+                    _untaken = 0;
                     _readiness.Report("outbox", met: true, required: false);
                 }
                 if (rows.Count > 0)
@@ -86,7 +88,8 @@ public sealed class OutboxSender : BackgroundService
     private void ReportUntaken(string reason)
     {
         _readiness.Report("outbox", met: false, $"the ledger does not take events; {_outbox.Waiting} wait", required: false);
-        _log.LogWarning("The ledger does not take events ({Reason}); {Waiting} wait", reason, _outbox.Waiting);
+        // Parts that start together find each other at the second or third try.
+        _log.Log(++_untaken > 3 ? LogLevel.Warning : LogLevel.Debug, "The ledger does not take events ({Reason}); {Waiting} wait", reason, _outbox.Waiting);
     }
 
     private async Task SendAsync(IReadOnlyList<OutboxRow> rows, HashSet<string> refusing, CancellationToken cancellationToken)

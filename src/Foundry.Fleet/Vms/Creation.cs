@@ -90,7 +90,7 @@ internal static class Creation
             return new(null, new Refused(ErrorCode.RecordUnavailable, "Nothing can be recorded at the moment; nothing was created."));
         // Where to?
         if (Placer.Rank(turn.State, create.Wish, turn.Now).FirstOrDefault() is not { } node)
-            return new(null, new Refused(ErrorCode.NoCapacity, "No node has enough free RAM at the moment."));
+            return new(null, new Refused(ErrorCode.NoCapacity, "No live node has enough free RAM. A node counts for 30 s after its heartbeat: see that yours are reporting (foundry node list)."));
         if (turn.State.PlacedOn(node.Key).Vms.Count >= Bounds.VmsPerNodeMax)
             return new(null, new Refused(ErrorCode.NoCapacity, "The node with the most room holds as many VMs as one may."));
 

@@ -34,8 +34,8 @@ internal sealed class AddressLane(GatewayOptions options) : IDisposable
     /// <param name="refusal">Why not.</param>
     public bool IsSpent(HttpContext context, out Refusal? refusal)
     {
-        using var lease = _buckets.AttemptAcquire(Of(context), permitCount: 0);
-        refusal = lease.IsAcquired ? null : Limited;
+        // Not by acquiring none: that succeeds with a fraction of a permit, which buys nothing.
+        refusal = _buckets.GetStatistics(Of(context)) is { CurrentAvailablePermits: > 0 } ? null : Limited;
         return refusal is not null;
     }
 
