@@ -113,6 +113,19 @@ public sealed class NodeLane
             Assert.Null(lane.TrySpend(other));
     }
 
-    private static Caller Node(string key) =>
-        new(new CapabilityToken { Iss = "", Aud = CapabilityToken.Audience, Jti = Guid.NewGuid().ToString(), Iat = 0, Nbf = 0, Exp = 0, Sub = key, Scope = "service:fleet-node", SubjectPubkey = key }, default);
+    [Fact]
+    public void Is_not_used_up_by_another_tenant_that_names_the_nodes_key()
+    {
+        using var lane = new HeartbeatLane();
+        var refused = false;
+        for (var i = 0; i < 10_000 && !refused; i++)
+            refused = lane.TrySpend(Node("public", "mallory")) is not null;
+        Assert.True(refused);
+
+        for (var i = 0; i < 5; i++)
+            Assert.Null(lane.TrySpend(Node("public", "acme")));
+    }
+
+    private static Caller Node(string key, string? tenantId = null) =>
+        new(new CapabilityToken { Iss = "", Aud = CapabilityToken.Audience, Jti = Guid.NewGuid().ToString(), Iat = 0, Nbf = 0, Exp = 0, TenantId = tenantId, Sub = key, Scope = "service:fleet-node", SubjectPubkey = key }, default);
 }

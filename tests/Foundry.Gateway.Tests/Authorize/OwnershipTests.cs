@@ -120,6 +120,23 @@ public sealed class OwnershipTests(OrdinaryGateway gateway) : IClassFixture<Ordi
         Assert.Single(host.Ledger.Events, recorded => recorded.Type == "CROSS_TENANT_READ");
     }
 
+    [Theory]
+    [InlineData("own", 1)]
+    [InlineData("foreign", 2)]
+    [InlineData("absent", 2)]
+    public async Task Only_the_askers_own_is_remembered_so_that_a_foreign_object_is_refused_no_faster_than_none(string whose, int lookups)
+    {
+        var host = Fresh();
+        var id = $"{whose}-{Guid.NewGuid():N}";
+        if (whose != "absent")
+            host.Fleet.Add(whose == "own" ? host.Acme : host.AcmeTwin, id);
+
+        for (var i = 0; i < 2; i++)
+            Assert.Equal(whose == "own" ? 200 : 404, (await host.GetAsync($"/v1/vms/{id}", host.Token("read"))).Status);
+
+        Assert.Equal(lookups, host.Fleet.Backend.Requests.Count(request => request.IsOwn && request.Path == $"/v1/vms/{id}"));
+    }
+
     private GatewayHost Fresh()
     {
         gateway.Host.Forget();

@@ -129,6 +129,36 @@ public sealed class RequestBoundsTests(OrdinaryGateway gateway) : IClassFixture<
     }
 
     [Theory]
+    [InlineData(0, true, false)]
+    [InlineData(0, false, false)]
+    [InlineData(1, true, true)]
+    [InlineData(1, false, true)]
+    public async Task A_body_from_nobody_in_particular_is_at_most_16_KiB(int over, bool saysItsLength, bool isTooLarge)
+    {
+        var host = Host;
+        var frame = """{"token":""}""";
+        var body = frame.Replace("\"\"", $"\"{new string('a', (16 * 1024) - frame.Length + over)}\"", StringComparison.Ordinal);
+        var framed = saysItsLength ? $"Content-Length: {body.Length}\r\n\r\n{body}" : $"Transfer-Encoding: chunked\r\n\r\n{body.Length:x}\r\n{body}\r\n0\r\n\r\n";
+
+        var answer = await host.SendRawAsync($"POST /v1/tokens/verify HTTP/1.1\r\nHost: foundry\r\nContent-Type: application/json\r\nConnection: close\r\n{framed}");
+
+        Assert.Equal(isTooLarge, answer.Status == 413);
+        Assert.Equal(isTooLarge ? "body_too_large" : null, answer.Code);
+        Assert.Equal(isTooLarge ? 0 : 1, host.Issuance.Forwarded.Count);
+    }
+
+    [Fact]
+    public async Task A_mebibyte_that_nobody_in_particular_announces_is_refused_before_a_byte_of_it_is_read()
+    {
+        var host = Host;
+
+        // None of it is ever sent: an answer that waits for it is another one.
+        var answer = await host.SendRawAsync($"POST /v1/tokens/verify HTTP/1.1\r\nHost: foundry\r\nContent-Type: application/json\r\nContent-Length: {1024 * 1024}\r\nConnection: close\r\n\r\n");
+
+        Assert.Equal((413, "body_too_large"), (answer.Status, answer.Code));
+    }
+
+    [Theory]
     [InlineData("Content-Length: 2\r\n\r\n{}")]
     [InlineData("Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n")]
     public async Task A_read_with_a_body_is_refused(string framed)

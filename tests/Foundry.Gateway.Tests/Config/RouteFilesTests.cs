@@ -80,6 +80,23 @@ public sealed class RouteFilesTests
         Assert.Contains(right, error.Message, StringComparison.Ordinal);
     }
 
+    /// <summary>Read as JSON they are sound, and so they were taken for values.</summary>
+    [Theory]
+    [InlineData("\"Routes\": {", "\"Clusters\": {\n\"mine\": null }, \"Routes\": {", 5, "mine")]
+    [InlineData("\"Routes\": {", "\"Clusters\": {\n\"mine\": { \"Destinations\": { \"a\": null } } }, \"Routes\": {", 5, "mine")]
+    [InlineData("\"any\"", "null", 8, "good: Metadata")]
+    [InlineData("\"any\"", "\"any\", \"foundry.own\": null", 8, "good: Metadata")]
+    public void A_null_where_a_value_belongs_is_an_error_with_its_place(string find, string replace, int line, string field)
+    {
+        var file = Good.Replace(find, replace, StringComparison.Ordinal);
+        Assert.NotEqual(Good, file);
+
+        var error = Assert.Single(Parse(("a.json", Good.Replace("good", "other", StringComparison.Ordinal)), ("b.json", file)).Errors);
+
+        Assert.Equal(("b.json", line, field), (error.File, error.Line, error.Field));
+        Assert.Contains("null", error.Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void An_object_is_looked_up_only_where_the_gateway_can_ask()
     {

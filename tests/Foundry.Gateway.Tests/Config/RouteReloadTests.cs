@@ -151,6 +151,25 @@ public sealed class RouteReloadTests : IAsyncLifetime
         Assert.Equal((404, 200), (await StatusAsync("/v1/one"), await StatusAsync("/v1/vms")));
     }
 
+    [Theory]
+    [InlineData("{ \"Routes\": {", "{ \"Clusters\": { \"mine\": null }, \"Routes\": {")]
+    [InlineData("{ \"Routes\": {", "{ \"Clusters\": { \"mine\": { \"Destinations\": { \"a\": null } } }, \"Routes\": {")]
+    [InlineData("\"any\"", "null")]
+    public async Task An_edit_with_a_null_where_a_value_belongs_leaves_the_old_routes_in_force(string find, string replace)
+    {
+        await WriteAsync(Route("one"));
+        await AppliedAsync();
+        var edit = Route("two").Replace(find, replace, StringComparison.Ordinal);
+        Assert.NotEqual(Route("two"), edit);
+
+        await WriteAsync(edit);
+        await Host.UntilAsync(async () => (await ErrorsAsync()).GetArrayLength() > 0);
+
+        var error = (await ErrorsAsync())[0];
+        Assert.Equal(("zz-extra.json", 1), (error.GetProperty("file").GetString(), error.GetProperty("line").GetInt32()));
+        Assert.Equal((200, 404, 200), (await StatusAsync("/v1/one"), await StatusAsync("/v1/two"), await StatusAsync("/v1/vms")));
+    }
+
     private static string Route(string name) =>
         $$$"""{ "ReverseProxy": { "Routes": { "{{{name}}}": { "ClusterId": "ledger", "Match": { "Path": "/v1/{{{name}}}", "Methods": ["GET"] }, "Metadata": { "foundry.scope": "any" } } } } }""";
 

@@ -182,6 +182,29 @@ public sealed class CreateOutcomeTests(OrdinaryGateway gateway) : IClassFixture<
     }
 
     [Fact]
+    public async Task A_vm_that_the_fleet_destroyed_already_is_recorded_and_given_back()
+    {
+        var host = gateway.Host;
+        var tenant = await host.NewTenantAsync();
+        host.Forget();
+        Assert.Equal(201, (await host.SendAsync("POST", "/v1/vms", host.Token(tenant, "input"), Create)).Status);
+        var vm = host.Fleet.Vms.Values.Single(vm => vm.TenantId == tenant);
+        Assert.Equal(200, (await host.GetAsync($"/v1/vms/{vm.VmId}", host.Token(tenant, "read"))).Status);
+        // The owner is known by now; and while the list is away, nothing but the answer can settle anything.
+        host.Fleet.Override = request => request is { IsOwn: true, Path: "/internal/v1/vms" } ? BackendAnswer.Json("{}", 500) : null;
+        Assert.True(host.Fleet.Vms.TryRemove(vm.VmId, out _));
+
+        var answer = await host.SendAsync("DELETE", $"/v1/vms/{vm.VmId}", host.Token(tenant, "input"));
+
+        Assert.Equal((404, "not_found"), (answer.Status, answer.Code));
+        Assert.Contains(host.Fleet.Backend.Forwarded, request => request.Method == "DELETE");
+        Assert.Equal(0, (await UseAsync(host, tenant)).VmsRunning);
+        Assert.Equal(0, await IntentsAsync(host, tenant));
+        await host.UntilAsync(() => host.Ledger.Events.Count(recorded => recorded.Log == tenant) >= 2);
+        Assert.Equal([$"VM_CREATED:{vm.VmId}", $"VM_DESTROYED:{vm.VmId}"], host.Ledger.Events.Where(recorded => recorded.Log == tenant).Select(recorded => recorded.PayloadId));
+    }
+
+    [Fact]
     public async Task A_quota_that_does_not_cover_a_create_is_told_in_numbers_and_recorded()
     {
         var host = gateway.Host;
