@@ -49,6 +49,8 @@ internal sealed partial class StartVerifier(LedgerState state, LedgerOptions opt
     /// <inheritdoc/>
     protected override Task ExecuteAsync(CancellationToken stoppingToken) => Task.Factory.StartNew(() =>
     {
+        // Not before the start is over: damage found while the port is being opened would end as a start that was called off.
+        WaitHandle.WaitAny([lifetime.ApplicationStarted.WaitHandle, stoppingToken.WaitHandle]);
         try
         {
             foreach (var (folder, tail) in _rest)
