@@ -68,6 +68,7 @@ public static class Issuance
         services.AddSingleton<Readiness>();
         services.AddSingleton<Feed>();
         services.AddSingleton<TokenBook>();
+        services.AddSingleton<Renewal>();
         services.AddSingleton<TenantBook>();
         services.AddSingleton(provider => ActivatorUtilities.CreateInstance<JoinDesk>(provider, trust.JoinCode ?? ""));
         services.AddSingleton<AdminRenewal>();
@@ -95,6 +96,7 @@ public static class Issuance
         app.MapChanges();
         app.MapTenants();
         app.MapTokens();
+        app.MapRenewal();
         app.MapKeys();
     }
 

@@ -70,6 +70,12 @@ internal static class Schema
         CREATE INDEX tokens_to_revoke ON tokens (revoke_at) WHERE revoke_at IS NOT NULL;
         """;
 
+    private const string Proof = """
+        ALTER TABLE tokens ADD COLUMN bound BIGINT NOT NULL DEFAULT 0;
+        ALTER TABLE tokens ADD COLUMN renews TEXT NULL;
+        CREATE INDEX tokens_by_renewed ON tokens (renews) WHERE renews IS NOT NULL;
+        """;
+
     /// <summary>Oldest first; never edited once released.</summary>
-    public static readonly IReadOnlyList<string> Migrations = [Outbox.Migration + "\n" + First];
+    public static readonly IReadOnlyList<string> Migrations = [Outbox.Migration + "\n" + First, Proof];
 }
