@@ -70,6 +70,13 @@ internal static class Schema
         CREATE INDEX tokens_to_revoke ON tokens (revoke_at) WHERE revoke_at IS NOT NULL;
         """;
 
+    /// <summary>Each change has the hash of the one before it. What was written without is dropped: followers take a snapshot.</summary>
+    private const string ChangesChained = """
+        DELETE FROM changes;
+        ALTER TABLE changes ADD COLUMN hash_before TEXT NOT NULL DEFAULT '';
+        ALTER TABLE platform ADD COLUMN feed_hash TEXT NOT NULL DEFAULT '';
+        """;
+
     /// <summary>Oldest first; never edited once released.</summary>
-    public static readonly IReadOnlyList<string> Migrations = [Outbox.Migration + "\n" + First];
+    public static readonly IReadOnlyList<string> Migrations = [Outbox.Migration + "\n" + First, ChangesChained];
 }

@@ -1,9 +1,12 @@
 using System.Data.Common;
+using System.Security.Cryptography;
+using System.Text;
 using System.Text.Json;
 using Dapper;
 using Foundry.Contracts;
 using Foundry.ServiceDefaults.Trust;
 using Foundry.Storage;
+using Foundry.Tokens;
 using Microsoft.AspNetCore.Http;
 
 namespace Foundry.Issuance.Changes;
@@ -114,8 +117,11 @@ internal sealed class JournalEntry
     /// <summary>Tells the gateways.</summary>
     public async Task ChangeAsync(Change change)
     {
-        var seq = await SingleAsync<long>("UPDATE platform SET feed_seq = feed_seq + 1 WHERE id = 1 RETURNING feed_seq");
-        await ExecuteAsync("INSERT INTO changes (seq, body) VALUES (@seq, @body)", new { seq, body = JsonSerializer.Serialize(change, WireJson.Default.Change) });
+        var body = JsonSerializer.Serialize(change, WireJson.Default.Change);
+        var before = (await SingleAsync<string>("SELECT feed_hash FROM platform WHERE id = 1"))!;
+        var hash = Base64UrlText.Encode(SHA256.HashData(Encoding.UTF8.GetBytes(before + body)));
+        var seq = await SingleAsync<long>("UPDATE platform SET feed_seq = feed_seq + 1, feed_hash = @hash WHERE id = 1 RETURNING feed_seq", new { hash });
+        await ExecuteAsync("INSERT INTO changes (seq, body, hash_before) VALUES (@seq, @body, @before)", new { seq, body, before });
         await ExecuteAsync("DELETE FROM changes WHERE seq <= @floor", new { floor = seq - _changesKept });
         Changes++;
     }

@@ -89,6 +89,8 @@ public sealed class FeedStateTests
     [Theory]
     [InlineData("trust.json", "{}")]
     [InlineData("trust.json", "")]
+    [InlineData("feed.heard", "")]
+    [InlineData("feed.heard", "not a feed\n")]
     [InlineData("service.key", "not a key\n")]
     [InlineData("gateway.db", "not a database, though long enough to be taken for the head of one, which is a hundred bytes in all, as is known")]
     public async Task Every_file_of_the_folder_is_checked_at_the_start(string name, string content)
@@ -105,7 +107,7 @@ public sealed class FeedStateTests
         Assert.Equal(content, await File.ReadAllTextAsync(file, TestContext.Current.CancellationToken));
     }
 
-    private static string StateFile(GatewayHost host) => Path.Combine(host.Data.Path, "gateway", FeedFollower.FileName);
+    private static string StateFile(GatewayHost host) => Path.Combine(host.Data.Path, "gateway", FeedFile.Name);
 
     private static string Flip(string line)
     {
