@@ -61,6 +61,9 @@ public sealed class FakeIssuance : IAsyncDisposable
     /// <summary>How often somebody took a snapshot.</summary>
     public int Snapshots => Volatile.Read(ref _snapshots);
 
+    /// <summary>What a snapshot's second part waits for, if anything.</summary>
+    public TaskCompletionSource? SecondPart { get; set; }
+
     /// <summary>How far issuance's clock is behind everybody else's.</summary>
     public TimeSpan ClockBehind { get; set; }
 
@@ -215,7 +218,12 @@ public sealed class FakeIssuance : IAsyncDisposable
                 string snapshot;
                 lock (_lock)
                     snapshot = SnapshotLines();
-                await context.Response.WriteAsync(snapshot, context.RequestAborted);
+                var parts = snapshot.Split('\n');
+                await context.Response.WriteAsync(parts[0] + "\n", context.RequestAborted);
+                await context.Response.Body.FlushAsync(context.RequestAborted);
+                if (SecondPart is { } wait)
+                    await wait.Task.WaitAsync(context.RequestAborted);
+                await context.Response.WriteAsync(parts[1] + "\n", context.RequestAborted);
                 return;
             case "/internal/v1/changes":
                 await StreamAsync(context);

@@ -4,6 +4,7 @@ using System.Runtime.CompilerServices;
 using System.Text.Json;
 using Foundry.Contracts;
 using Foundry.Gateway.Admit;
+using Foundry.Gateway.Config;
 using Foundry.ServiceDefaults;
 using Foundry.ServiceDefaults.Trust;
 using Foundry.Tokens;
@@ -20,8 +21,6 @@ internal sealed class FeedFollower : BackgroundService
     public const string HeardFile = "feed.heard";
     /// <summary>Name of the client in <see cref="IHttpClientFactory"/>.</summary>
     public const string Client = "issuance";
-    /// <summary>Lines after which a new snapshot is taken, so that the file does not grow for ever.</summary>
-    public const int LinesSinceMax = 20_000;
     private static readonly TimeSpan SilenceMax = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan PartMax = TimeSpan.FromSeconds(30);
     private static readonly TimeSpan Retry = TimeSpan.FromMilliseconds(200);
@@ -38,6 +37,7 @@ internal sealed class FeedFollower : BackgroundService
     private readonly Readiness _readiness;
     private readonly TimeProvider _time;
     private readonly ILogger<FeedFollower> _log;
+    private readonly int _linesMax;
     private Renewal? _renewal;
     private long? _renewedAt;
     private long? _heardWrittenAt;
@@ -45,9 +45,10 @@ internal sealed class FeedFollower : BackgroundService
 
     /// <summary>Starts from what is on disk.</summary>
     /// <exception cref="StateCorruptException">A line on disk is not issuance's, or does not follow the one before it.</exception>
-    public FeedFollower(TenantDirectory directory, TrustFollower trust, RateLimiter rates, IHttpClientFactory clients, StateFolder folder, Readiness readiness, IMeterFactory meters, TimeProvider time, ILogger<FeedFollower> log)
+    public FeedFollower(TenantDirectory directory, TrustFollower trust, RateLimiter rates, IHttpClientFactory clients, StateFolder folder, GatewayOptions options, Readiness readiness, IMeterFactory meters, TimeProvider time, ILogger<FeedFollower> log)
     {
         (_directory, _trust, _rates, _clients, _folder, _readiness, _time, _log) = (directory, trust, rates, clients, folder, readiness, time, log);
+        _linesMax = options.FeedLinesMax;
         _file = new FeedFile(folder, log);
         _file.Restore(line => Read(line) is { } message && _directory.Apply(message, live: false) ? message : null);
         // What was silent before this start is silent still. Issuance's clock against ours: next to staleness_limit their skew is nothing.
@@ -179,14 +180,14 @@ internal sealed class FeedFollower : BackgroundService
     {
         if (_renewal is null)
         {
-            if ((_file.LinesSince > LinesSinceMax || _file.IsBehind) && (_renewedAt is not { } last || _time.GetElapsedTime(last) >= RenewalPause))
+            if ((_file.LinesSince > _linesMax || _file.IsBehind) && (_renewedAt is not { } last || _time.GetElapsedTime(last) >= RenewalPause))
             {
                 _renewedAt = _time.GetTimestamp();
                 _renewal = new Renewal(this, cancellationToken);
             }
             return;
         }
-        if (_renewal.Since.Count > LinesSinceMax)
+        if (_renewal.Since.Count > _linesMax)
             await EndRenewalAsync(); // Slower than what is new; the next one may be faster.
         if (_renewal is not { Taken.IsCompleted: true } renewal)
             return;
