@@ -70,6 +70,19 @@ internal static class Schema
         CREATE INDEX tokens_to_revoke ON tokens (revoke_at) WHERE revoke_at IS NOT NULL;
         """;
 
+    private const string KeysAndParts = """
+        ALTER TABLE signing_keys ADD COLUMN private_half TEXT NULL;
+        ALTER TABLE trusted_keys ADD COLUMN removed_at BIGINT NULL;
+        CREATE TABLE join_codes (
+            code_hash TEXT NOT NULL PRIMARY KEY,
+            kind TEXT NOT NULL,
+            name TEXT NOT NULL,
+            expires_at BIGINT NOT NULL,
+            made_by TEXT NULL,
+            used_by TEXT NULL
+        );
+        """;
+
     /// <summary>Oldest first; never edited once released.</summary>
-    public static readonly IReadOnlyList<string> Migrations = [Outbox.Migration + "\n" + First];
+    public static readonly IReadOnlyList<string> Migrations = [Outbox.Migration + "\n" + First, KeysAndParts];
 }

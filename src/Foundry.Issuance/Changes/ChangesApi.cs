@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text;
 using Foundry.Contracts;
+using Foundry.Issuance.Trust;
 using Foundry.ServiceDefaults;
 using Foundry.ServiceDefaults.Trust;
 using Foundry.Tokens;
@@ -35,7 +36,7 @@ internal static class ChangesApi
             : new Refused(ErrorCode.NotReady, "The snapshot would be larger than 64 MiB.");
     }
 
-    private static async Task<IResult> FollowAsync(HttpContext context, Feed feed, TimeProvider time, IHostApplicationLifetime lifetime)
+    private static async Task<IResult> FollowAsync(HttpContext context, Feed feed, PlatformTrust trust, TimeProvider time, IHostApplicationLifetime lifetime)
     {
         if (!IsGateway(context))
             return GatewaysOnly;
@@ -51,7 +52,7 @@ internal static class ChangesApi
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(context.RequestAborted, lifetime.ApplicationStopping);
         try
         {
-            await SendAsync(context, feed, since, time, ending.Token);
+            await SendAsync(context, feed, trust, since, time, ending.Token);
         }
         catch (OperationCanceledException) when (ending.IsCancellationRequested)
         {
@@ -60,7 +61,7 @@ internal static class ChangesApi
         return Results.Empty;
     }
 
-    private static async Task SendAsync(HttpContext context, Feed feed, long since, TimeProvider time, CancellationToken cancellationToken)
+    private static async Task SendAsync(HttpContext context, Feed feed, PlatformTrust trust, long since, TimeProvider time, CancellationToken cancellationToken)
     {
         // Due at once: a gateway that has everything hears so immediately.
         var heartbeatDue = true;
@@ -70,6 +71,8 @@ internal static class ChangesApi
             var (line, to, isEmpty) = await feed.ReadAsync(since, cancellationToken);
             if (line is null)
                 return; // So slow that changes were dropped before it read them: the next attempt is answered 410.
+            if (trust.Find(Asserted.Of(context).Kid ?? "") is null)
+                return; // Removed since it came: what follows is for joined gateways only.
             if (!isEmpty || heartbeatDue)
             {
                 await context.Response.WriteAsync(line + "\n", cancellationToken);
