@@ -27,7 +27,8 @@ internal sealed class EntryIndex : IDisposable
         INSERT OR IGNORE INTO meta VALUES ('version', 1), ('size', 0);
         """;
 
-    private static readonly long _manyFields = Hash("many", "");
+    /// <summary>The term of entries with more fields than are indexed one by one.</summary>
+    public static readonly long ManyFields = Hash("many", "");
 
     private readonly string _path;
     private readonly SqliteConnection _connection;
@@ -107,28 +108,6 @@ internal sealed class EntryIndex : IDisposable
         Size = size;
     }
 
-    /// <summary>Cursors behind <paramref name="since"/> of entries that may have all these fields, in order. On a connection of its own, so that a search never waits for an append.</summary>
-    public static List<long> Search(string path, IReadOnlyList<KeyValuePair<string, string>> fields, long since, int limit)
-    {
-        using var connection = Connect(path, SqliteOpenMode.ReadOnly);
-        using var command = connection.CreateCommand();
-        var one = "SELECT cursor FROM terms WHERE term IN ($term{0}, $many) AND cursor > $since";
-        var all = string.Join(" INTERSECT ", Enumerable.Range(0, fields.Count).Select(i => string.Format(null, one, i)));
-#pragma warning disable CA2100 // The text is made of constants and parameter numbers.
-        command.CommandText = $"SELECT DISTINCT cursor FROM ({all}) ORDER BY cursor LIMIT $limit";
-#pragma warning restore CA2100
-        for (var i = 0; i < fields.Count; i++)
-            command.Parameters.AddWithValue($"$term{i}", Hash(fields[i].Key, "=" + fields[i].Value));
-        command.Parameters.AddWithValue("$many", _manyFields);
-        command.Parameters.AddWithValue("$since", since);
-        command.Parameters.AddWithValue("$limit", limit);
-        var cursors = new List<long>();
-        using var reader = command.ExecuteReader();
-        while (reader.Read())
-            cursors.Add(reader.GetInt64(0));
-        return cursors;
-    }
-
     /// <summary>Whether a payload has all these string members at its top.</summary>
     public static bool Matches(ReadOnlyMemory<byte> payload, IReadOnlyList<KeyValuePair<string, string>> fields)
     {
@@ -163,7 +142,11 @@ internal sealed class EntryIndex : IDisposable
         }
     }
 
-    private static SqliteConnection Connect(string path, SqliteOpenMode mode)
+    /// <summary>The term of entries that have this string member at the top of their payload.</summary>
+    public static long TermOf(KeyValuePair<string, string> field) => Hash(field.Key, "=" + field.Value);
+
+    /// <summary>A connection of one's own, so that a search never waits for an append.</summary>
+    public static SqliteConnection Connect(string path, SqliteOpenMode mode)
     {
         var connection = new SqliteConnection(new SqliteConnectionStringBuilder { DataSource = path, Mode = mode, Pooling = false }.ToString());
         connection.Open();
@@ -183,7 +166,7 @@ internal sealed class EntryIndex : IDisposable
                 continue;
             if (++count > FieldsMax)
             {
-                yield return _manyFields;
+                yield return ManyFields;
                 yield break;
             }
             if (TermOf(member) is { } term)
