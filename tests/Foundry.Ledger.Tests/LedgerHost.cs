@@ -100,6 +100,20 @@ internal sealed class LedgerHost : IAsyncDisposable
 
     public Task<HttpResponseMessage> GetAsync(As who, string path, string? module) => SendAsync(who, HttpMethod.Get, path, module);
 
+    /// <summary>Asks for a stream, and returns with its head.</summary>
+    public async Task<HttpResponseMessage> OpenAsync(As who, string path, string? module, Action<HttpRequestMessage>? configure = null)
+    {
+        using var client = _clients.GetRequiredService<IHttpClientFactory>().CreateClient("");
+        client.Timeout = Timeout.InfiniteTimeSpan;
+        using var request = new HttpRequestMessage(HttpMethod.Get, path);
+        if (module is not null)
+            request.Headers.TryAddWithoutValidation(FoundryHeaders.ModuleId, module);
+        if (who.Assert(HttpMethod.Get, path, [], TimeProvider.System.GetUtcNow()) is { } assertion)
+            request.Headers.TryAddWithoutValidation(FoundryHeaders.Assertion, assertion);
+        configure?.Invoke(request);
+        return await client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, TestContext.Current.CancellationToken);
+    }
+
     public async Task<JsonElement> GetJsonAsync(As who, string path, string module)
     {
         using var answer = await GetAsync(who, path, module);
@@ -126,6 +140,9 @@ internal sealed class LedgerHost : IAsyncDisposable
         Assert.Equal(error.Code, (await JsonAsync(answer)).GetProperty("code").GetString());
     }
 
+    /// <summary>An orderly stop, while what was asked is still being answered.</summary>
+    public Task StopAsync() => _app.StopAsync();
+
     public async ValueTask DisposeAsync()
     {
         await _clients.DisposeAsync();
@@ -144,6 +161,9 @@ internal sealed class LedgerHost : IAsyncDisposable
         public static readonly As Gateway = new("gateway-7", _gateway, null, null, true);
         public static readonly As Fleet = new("fleet", _fleet, null, null, true);
         public static readonly As Stranger = new("fleet", _stranger, null, null, true);
+
+        /// <summary>When the token ends, Unix seconds.</summary>
+        public long? TokenExp { get; init; }
 
         public string? Assert(HttpMethod method, string path, byte[] body, DateTimeOffset now)
         {
@@ -167,6 +187,7 @@ internal sealed class LedgerHost : IAsyncDisposable
                 Sub = Tenant is null ? null : "user-1",
                 SubjectPubkey = Scope is null ? null : "c3ViamVjdA",
                 TokenId = Scope is null ? null : "token-1",
+                TokenExp = TokenExp,
             }.Sign(Key);
         }
 

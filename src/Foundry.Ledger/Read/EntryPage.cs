@@ -37,9 +37,10 @@ internal sealed record EntryPage(IReadOnlyList<(long Cursor, Entry Entry)> Found
             return log.Read(state => Take(Scan(log, state, query.Since, Math.Min(end, query.Since + query.Limit)), query, bytesMax, end));
         if (end - query.Since <= ScanMax)
             return log.Read(state => Take(Scan(log, state, query.Since, end), query, bytesMax, end));
-        using var search = new EntrySearch(log.Folder.Index, query.Fields);
         return log.Read(state =>
         {
+            using var index = new EntryIndex.Reader(log.Folder.Index);
+            var search = new EntrySearch(index.Cursors, query.Fields);
             var page = Take(Candidates(log, state, search, query.Since, end), query, bytesMax, end);
             // The search may have given up before the end, and the page before the search.
             return page.Next == end ? page with { Next = Math.Min(search.LookedTo, end) } : page;

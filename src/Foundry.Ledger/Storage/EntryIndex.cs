@@ -108,6 +108,41 @@ internal sealed class EntryIndex : IDisposable
         Size = size;
     }
 
+    /// <summary>Looks terms up, on a connection of its own, so that a search never waits for an append.</summary>
+    internal sealed class Reader : IDisposable
+    {
+        private readonly SqliteConnection _connection;
+        private readonly SqliteCommand _command;
+
+        /// <summary>Opens the index of a log.</summary>
+        public Reader(string path)
+        {
+            _connection = Connect(path, SqliteOpenMode.ReadOnly);
+            _command = _connection.CreateCommand();
+            _command.CommandText = "SELECT cursor FROM terms WHERE term = $term AND cursor >= $from ORDER BY cursor LIMIT $limit";
+            foreach (var name in (string[])["$term", "$from", "$limit"])
+                _command.Parameters.Add(name, SqliteType.Integer);
+        }
+
+        /// <summary>The first cursors of a term, in order, from one on.</summary>
+        public List<long> Cursors(long term, long from, int limit)
+        {
+            (_command.Parameters[0].Value, _command.Parameters[1].Value, _command.Parameters[2].Value) = (term, from, limit);
+            var cursors = new List<long>();
+            using var reader = _command.ExecuteReader();
+            while (reader.Read())
+                cursors.Add(reader.GetInt64(0));
+            return cursors;
+        }
+
+        /// <inheritdoc/>
+        public void Dispose()
+        {
+            _command.Dispose();
+            _connection.Dispose();
+        }
+    }
+
     /// <summary>Whether a payload has all these string members at its top.</summary>
     public static bool Matches(ReadOnlyMemory<byte> payload, IReadOnlyList<KeyValuePair<string, string>> fields)
     {
@@ -142,16 +177,15 @@ internal sealed class EntryIndex : IDisposable
         }
     }
 
-    /// <summary>The term of entries that have this string member at the top of their payload.</summary>
-    public static long TermOf(KeyValuePair<string, string> field) => Hash(field.Key, "=" + field.Value);
-
-    /// <summary>A connection of one's own, so that a search never waits for an append.</summary>
-    public static SqliteConnection Connect(string path, SqliteOpenMode mode)
+    private static SqliteConnection Connect(string path, SqliteOpenMode mode)
     {
         var connection = new SqliteConnection(new SqliteConnectionStringBuilder { DataSource = path, Mode = mode, Pooling = false }.ToString());
         connection.Open();
         return connection;
     }
+
+    /// <summary>The term of a field and its value.</summary>
+    public static long TermOfField(KeyValuePair<string, string> field) => Hash(field.Key, "=" + field.Value);
 
     private static IEnumerable<long> TermsOf(Entry entry)
     {
