@@ -10,7 +10,7 @@ namespace Foundry.Ledger.Read;
 internal sealed class EntrySearch(Func<long, long, int, List<long>> lookUp, IReadOnlyList<KeyValuePair<string, string>> fields)
 {
     /// <summary>Look-ups in the index for one page. Two frequent fields that never meet would otherwise be compared to the log's end.</summary>
-    public const int LookUpsMax = 2_000;
+    public const int LookUpsMax = 500;
 
     // Entries with too many fields to index may have any.
     private readonly List<Postings[]> _fields =
@@ -37,14 +37,14 @@ internal sealed class EntrySearch(Func<long, long, int, List<long>> lookUp, IRea
         return null;
     }
 
-    /// <summary>One term's cursors, read a block at a time: small at first, for the page that is found at once.</summary>
+    /// <summary>One term's cursors, read a block at a time: small ones while it is leapt through, larger ones while it is read.</summary>
     private sealed class Postings(Func<long, long, int, List<long>> lookUp, long term)
     {
         private const int BlockMin = 16;
         private const int BlockMax = 1024;
 
         private List<long> _block = [];
-        private int _blockSize = BlockMin;
+        private int _blockSize;
         private bool _isLast;
 
         /// <summary>Look-ups so far.</summary>
@@ -55,10 +55,12 @@ internal sealed class EntrySearch(Func<long, long, int, List<long>> lookUp, IRea
         {
             if (!_isLast && (_block.Count == 0 || from > _block[^1]))
             {
+                // A leap past as much as the last block held says that of this one, too, little will be looked at.
+                var isLeap = _block.Count == 0 || from - _block[^1] > _block[^1] - _block[0];
+                _blockSize = isLeap ? BlockMin : Math.Min(_blockSize * 2, BlockMax);
                 LookUps++;
                 _block = lookUp(term, from, _blockSize);
                 _isLast = _block.Count < _blockSize;
-                _blockSize = Math.Min(_blockSize * 2, BlockMax);
             }
             var at = _block.BinarySearch(from);
             at = at < 0 ? ~at : at;
