@@ -61,9 +61,9 @@ internal sealed class Renewal
     public static async Task<IReadOnlyList<TokenRow>> WithRenewalsAsync(JournalEntry entry, IReadOnlyList<TokenRow> tokens)
     {
         var all = tokens.ToList();
-        foreach (var grant in tokens.Select(token => token.Renews ?? token.TokenId).Distinct())
+        foreach (var grants in tokens.Select(token => token.Renews ?? token.TokenId).Distinct().Chunk(JournalEntry.RowsPerStatement))
             all.AddRange(await entry.QueryAsync<TokenRow>(
-                $"SELECT {TokenRow.Columns} FROM tokens WHERE (token_id = @grant OR renews = @grant) AND revoked_at IS NULL AND expires_at > @NowSeconds ORDER BY token_id", new { grant, entry.NowSeconds }));
+                $"SELECT {TokenRow.Columns} FROM tokens WHERE (token_id IN @grants OR renews IN @grants) AND revoked_at IS NULL AND expires_at > @NowSeconds ORDER BY token_id", new { grants, entry.NowSeconds }));
         return [.. all.DistinctBy(token => token.TokenId)];
     }
 }

@@ -2,6 +2,7 @@ using Foundry.Contracts;
 using Foundry.Issuance.Changes;
 using Foundry.Issuance.Keys;
 using Foundry.ServiceDefaults;
+using Foundry.Storage;
 using Foundry.Tokens;
 
 namespace Foundry.Issuance.Tokens;
@@ -31,14 +32,15 @@ internal sealed class TokenMint
     public TokenMint(SigningKeys keys, string issuer) => (_keys, _issuer) = (keys, issuer);
 
     /// <summary>Makes a token.</summary>
-    public Task<Outcome<IssuedToken>> MintAsync(JournalEntry entry, TokenGrant grant, Doer doer) => MintAsync(entry, new TokenRow
+    public async Task<Outcome<IssuedToken>> MintAsync(JournalEntry entry, TokenGrant grant, Doer doer) => await MintAsync(entry, new TokenRow
     {
         TenantId = grant.TenantId,
         Scope = grant.Scope.Text,
         SubjectPubkey = grant.Subject.X,
         UserId = grant.UserId,
         ExpiresAt = entry.NowSeconds + grant.Seconds,
-        IssuedBy = doer.Actor.TokenId,
+        // By the grant, whichever of its tokens was used: who revokes it finds all that was issued under it.
+        IssuedBy = await entry.SingleAsync<string>("SELECT renews FROM tokens WHERE token_id = @TokenId", new { TokenId = doer.Actor.TokenId ?? "" }) ?? doer.Actor.TokenId,
         Bound = grant.Proof ? 1 : 0,
     }, grant.InAdminFile, doer);
 
@@ -86,21 +88,18 @@ internal sealed class TokenMint
         return Sign(token, key);
     }
 
-    /// <summary>Revokes a token that is good, and with it the whole grant: what it renews and what renews it. What has expired needs no revocation.</summary>
-    public static async Task RevokeAsync(JournalEntry entry, TokenRow token, Doer doer)
+    /// <summary>
+    /// Revokes tokens that are good, in this order, and with each its whole grant: what it renews, and what renews that. What has expired
+    /// needs no revocation.
+    /// </summary>
+    public static async Task RevokeAsync(JournalEntry entry, IReadOnlyList<TokenRow> tokens, Doer doer)
     {
-        foreach (var one in await Renewal.WithRenewalsAsync(entry, [token]))
-            await RevokeOneAsync(entry, one, doer);
-    }
-
-    private static async Task RevokeOneAsync(JournalEntry entry, TokenRow token, Doer doer)
-    {
-        // Of several tokens of one grant, the first takes the others with it.
-        if (await entry.ExecuteAsync("UPDATE tokens SET revoked_at = @NowSeconds WHERE token_id = @TokenId AND revoked_at IS NULL", new { token.TokenId, entry.NowSeconds }) == 0)
-            return;
-        await entry.ChangeAsync(new Change("revoked", Revoked: new RevokedToken(token.TokenId, token.ExpiresAt)));
-        await entry.RecordAsync([token.TenantId ?? Logs.Platform], EventTypes.TokenRevoked, token.TenantId, doer,
-            ("token_id", token.TokenId), ("scope", token.Scope), ("subject_pubkey", token.SubjectPubkey), ("expires_at", DateTimeOffset.FromUnixTimeSeconds(token.ExpiresAt)));
+        tokens = await Renewal.WithRenewalsAsync(entry, tokens);
+        await entry.ExecuteForEachAsync("UPDATE tokens SET revoked_at = @NowSeconds, revoke_at = NULL WHERE token_id IN ({some})", tokens.Select(token => token.TokenId), new { entry.NowSeconds });
+        await entry.ChangeAsync([.. tokens.Select(token => new Change("revoked", Revoked: new RevokedToken(token.TokenId, token.ExpiresAt)))]);
+        await entry.RecordAsync([.. tokens.Select(token => entry.EventOf(EventTypes.TokenRevoked, token.TenantId, doer,
+            ("token_id", token.TokenId), ("scope", token.Scope), ("subject_pubkey", token.SubjectPubkey), ("expires_at", DateTimeOffset.FromUnixTimeSeconds(token.ExpiresAt)), ("replaced_by", token.ReplacedBy)))
+            .Select(payload => (payload.TenantId ?? Logs.Platform, Outbox.IdOf(payload), payload))]);
     }
 }
 
@@ -110,7 +109,7 @@ internal sealed record TokenRow
     /// <summary>The columns, for SELECT.</summary>
     public const string Columns = """
         token_id AS TokenId, tenant_id AS TenantId, scope AS Scope, subject_pubkey AS SubjectPubkey, issued_at AS IssuedAt, expires_at AS ExpiresAt,
-        issued_by AS IssuedBy, revoked_at AS RevokedAt, revoke_at AS RevokeAt,
+        issued_by AS IssuedBy, revoked_at AS RevokedAt, revoke_at AS RevokeAt, replaced_by AS ReplacedBy,
         user_id AS UserId, bound AS Bound, renews AS Renews
         """;
 
@@ -122,7 +121,10 @@ internal sealed record TokenRow
     public long ExpiresAt { get; init; }
     public string? IssuedBy { get; init; }
     public long? RevokedAt { get; init; }
+    /// <summary>When it is to be revoked, where that is decided.</summary>
     public long? RevokeAt { get; init; }
+    /// <summary>The token that decided it.</summary>
+    public string? ReplacedBy { get; init; }
     public string? UserId { get; init; }
     /// <summary>1 where it is bound to its key (<c>cnf.jkt</c>).</summary>
     public long Bound { get; init; }
@@ -136,5 +138,6 @@ internal sealed record TokenRow
     public TokenMetadata Shown(long nowSeconds) => new(TokenId, TenantId, Scope, SubjectPubkey,
         DateTimeOffset.FromUnixTimeSeconds(IssuedAt), DateTimeOffset.FromUnixTimeSeconds(ExpiresAt), IssuedBy,
         RevokedAt is not null ? "revoked" : nowSeconds >= ExpiresAt ? "expired" : "active",
-        RevokedAt is { } revoked ? DateTimeOffset.FromUnixTimeSeconds(revoked) : null);
+        RevokedAt is { } revoked ? DateTimeOffset.FromUnixTimeSeconds(revoked) : null,
+        RevokedAt is null && RevokeAt is { } due ? DateTimeOffset.FromUnixTimeSeconds(due) : null);
 }

@@ -17,6 +17,9 @@ namespace Foundry.ServiceDefaults.Trust;
 public sealed record Asserted(string Kind, string Sender, bool IsOwn, string? TenantId, Scope? Scope, string? Subject, string? SubjectPubkey, string? TokenId, long? TokenExp,
     bool Proved = false)
 {
+    /// <summary>The key that the sender signed with; null where nothing was signed.</summary>
+    public string? Kid { get; init; }
+
     /// <summary>What the ledger calls the sender: all gateways are one writer, so that any of them may settle what another began.</summary>
     public string Part => Kind == TrustedKey.Gateway ? "gateway" : Sender;
 

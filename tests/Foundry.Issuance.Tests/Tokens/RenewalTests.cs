@@ -117,7 +117,7 @@ public sealed class RenewedToken
         var bystander = await part.IssueAsync(part.Admin, "acme-corp", "read");
         await TurnKeyAsync(part);
         var (_, renewed) = await RenewAsync(part, Proved(issued));
-        using var feed = await part.FollowAsync((await part.SnapshotAsync()).To);
+        using var feed = await part.FollowAsync(await part.SnapshotAsync());
 
         var named = which switch { "first" => issued.TokenId, "renewal" => renewed!.TokenId, _ => issued.SubjectPubkey };
         Assert.Equal(204, (await part.CallAsync(part.Admin, HttpMethod.Delete, $"/v1/tokens/{named}")).Status);
@@ -127,6 +127,26 @@ public sealed class RenewedToken
         Assert.Equal(2, (await part.Ledger.LogAsync("acme-corp", 6, TestContext.Current.CancellationToken)).Count(entry => entry.Type == EventTypes.TokenRevoked));
         Assert.Equal((401, "revoked"), await ReasonAsync(part, Proved(issued)));
         Assert.Equal((401, "revoked"), await ReasonAsync(part, Proved(renewed)));
+    }
+
+    /// <summary>What a renewal issued was issued under the grant, whichever of the grant's tokens is named.</summary>
+    [Theory]
+    [InlineData(false, "first")]
+    [InlineData(false, "renewal")]
+    [InlineData(true, "first")]
+    [InlineData(true, "renewal")]
+    public async Task Takes_along_what_was_issued_with_it(bool issuedByRenewal, string named)
+    {
+        await using var part = await IssuancePart.StartAsync();
+        await part.MakeTenantAsync();
+        var first = await part.IssueAsync(part.Admin, "acme-corp", "service:tenant-admin", 86_400);
+        await TurnKeyAsync(part);
+        var (_, renewed) = await RenewAsync(part, Proved(first));
+        var issued = await part.IssueAsync(Proved(issuedByRenewal ? renewed! : first), "acme-corp", "read");
+
+        Assert.Equal(204, (await part.CallAsync(part.Admin, HttpMethod.Delete, $"/v1/tokens/{(named == "first" ? first : renewed!).TokenId}?descendants=true")).Status);
+
+        Assert.Equal(("revoked", "revoked", "revoked"), (await part.ReasonAsync(first.Token), await part.ReasonAsync(renewed!.Token), await part.ReasonAsync(issued.Token)));
     }
 
     [Fact]
