@@ -30,11 +30,11 @@ internal sealed class ProofChecker(SeenProofs seen, GatewayOptions options, Gate
     /// <returns>Whether the sender has proved to be the holder, or why the request is refused.</returns>
     public async ValueTask<(bool Proved, Refusal? Refusal)> CheckAsync(Exchange exchange, string text, CapabilityToken token, string scheme, Tenant? tenant)
     {
-        var header = exchange.Context.Request.Headers[Header];
         var needed = token.Cnf is not null || tenant is { RequireProof: true } || exchange.Route!.RequiresProof;
+        // Sent as Bearer, a token proves nothing about its sender, whatever comes with it.
         if (scheme != Scheme)
-            // A proof that nobody looks at must not pass for one that was.
-            return (false, needed || header.Count > 0 ? Invalid : null);
+            return (false, needed ? Invalid : null);
+        var header = exchange.Context.Request.Headers[Header];
         if (header.Count != 1 || !DpopProof.TryParse(header[0], out var proof)
             || proof.Key.X != token.SubjectPubkey || token.Cnf is { } bound && bound.Jkt != proof.Key.Kid
             || !proof.Proves(exchange.Context.Request.Method, TargetsOf(exchange), text, time.GetUtcNow()))
