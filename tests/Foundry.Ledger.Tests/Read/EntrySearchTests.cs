@@ -35,8 +35,8 @@ public sealed class ASearch
     public void Of_two_frequent_fields_that_never_meet_ends_within_its_limit_and_says_where()
     {
         // Runs, so that each look-up leaps over one.
-        var odd = Enumerable.Range(0, 4_000_000).Select(i => (long)i).Where(i => i / 2000 % 2 == 1);
-        var even = Enumerable.Range(0, 4_000_000).Select(i => (long)i).Where(i => i / 2000 % 2 == 0);
+        var odd = Enumerable.Range(0, 4_000_000).Select(i => (long)i).Where(i => i / 400 % 2 == 1);
+        var even = Enumerable.Range(0, 4_000_000).Select(i => (long)i).Where(i => i / 400 % 2 == 0);
         var index = new FakeIndex([], [[.. odd], [.. even]]);
         var since = 0L;
         var pages = 0;
