@@ -79,14 +79,16 @@ public sealed class LedgerReads
     {
         await using var gateway = await StandInGateway.StartAsync(
             Lines("""{"next_cursor":4}""", Entry(5, "a", "{}"), """{"next_cursor":8}"""),
-            Lines("""{"next_cursor":8}""", Entry(9, "b", "{}")) with { BreaksOff = true },
+            // Cut off in the middle of a line.
+            new Said(200, "application/x-ndjson", Encoding.UTF8.GetBytes(Entry(9, "b", "{}") + "\n" + Entry(10, "c", "{}")[..30])),
+            Said.Problem(503, "record_unavailable"),
             Said.Problem(401, "invalid_token", "revoked"));
         var time = new WatchedTime();
         using var line = new CommandLine { Time = time };
         var running = line.RunAsync(gateway, "ledger", "tail", "--follow", "--since", "4", "--filter", "kind=x", "--output", "json");
         Assert.Equal(TimeSpan.FromSeconds(1), await time.PassPauseAsync());
         var ran = await running;
-        Assert.Equal(["since=4", "since=8", "since=9"], gateway.Requests.Select(asked => asked.Target.Replace("/v1/tail?kind=x&", "", StringComparison.Ordinal)));
+        Assert.Equal(["since=4", "since=8", "since=9", "since=9"], gateway.Requests.Select(asked => asked.Target.Replace("/v1/tail?kind=x&", "", StringComparison.Ordinal)));
         Assert.Equal(Entry(5, "a", "{}") + "\n" + Entry(9, "b", "{}") + "\n", ran.Output);
         Assert.Equal(ExitCode.Failed, ran.Exit);
         Assert.Contains("revoked", ran.Error, StringComparison.Ordinal);
