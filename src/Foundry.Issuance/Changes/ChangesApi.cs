@@ -1,5 +1,6 @@
 using System.Globalization;
 using Foundry.Contracts;
+using Foundry.Issuance.Trust;
 using Foundry.ServiceDefaults;
 using Foundry.ServiceDefaults.Trust;
 using Foundry.Tokens;
@@ -38,7 +39,7 @@ internal static class ChangesApi
         return Results.Empty;
     }
 
-    private static async Task<IResult> FollowAsync(HttpContext context, Feed feed, TimeProvider time, IHostApplicationLifetime lifetime)
+    private static async Task<IResult> FollowAsync(HttpContext context, Feed feed, PlatformTrust trust, TimeProvider time, IHostApplicationLifetime lifetime)
     {
         if (!IsGateway(context))
             return GatewaysOnly;
@@ -54,7 +55,7 @@ internal static class ChangesApi
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(context.RequestAborted, lifetime.ApplicationStopping);
         try
         {
-            await SendAsync(context, feed, since, hash, time, ending.Token);
+            await SendAsync(context, feed, trust, since, hash, time, ending.Token);
         }
         catch (OperationCanceledException) when (ending.IsCancellationRequested)
         {
@@ -63,7 +64,7 @@ internal static class ChangesApi
         return Results.Empty;
     }
 
-    private static async Task SendAsync(HttpContext context, Feed feed, long since, string hash, TimeProvider time, CancellationToken cancellationToken)
+    private static async Task SendAsync(HttpContext context, Feed feed, PlatformTrust trust, long since, string hash, TimeProvider time, CancellationToken cancellationToken)
     {
         // Due at once: a gateway that has everything hears so immediately.
         var heartbeatDue = true;
@@ -73,6 +74,8 @@ internal static class ChangesApi
             var (line, to, reached, isEmpty) = await feed.ReadAsync(since, hash, cancellationToken);
             if (line is null)
                 return; // So slow that changes were dropped before it read them, or another store behind us: the next attempt is answered 410.
+            if (trust.Find(Asserted.Of(context).Kid ?? "") is null)
+                return; // Removed since it came: what follows is for joined gateways only.
             if (!isEmpty || heartbeatDue)
             {
                 await context.Response.WriteAsync(line + "\n", cancellationToken);
