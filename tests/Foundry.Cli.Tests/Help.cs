@@ -34,7 +34,7 @@ public sealed class Help
                 seen++;
             }
         }
-        Assert.Equal(17, seen);
+        Assert.Equal(21, seen);
     }
 
     [Fact]
