@@ -47,6 +47,9 @@ internal sealed class LedgerOptions
     /// <summary>Entries recomputed before the ledger is ready; the rest is recomputed while it serves.</summary>
     public long EntriesVerifiedBeforeReady { get; set; } = 1_000_000;
 
+    /// <summary>How long, after a rotation, the old key signs beside the new one: so long those who pinned it can take up the new one.</summary>
+    public TimeSpan KeyOverlap { get; set; } = TimeSpan.FromDays(90);
+
     /// <summary>The origin of one log.</summary>
     public string OriginOf(ModuleId module) => Origin.Replace(ModulePlaceholder, module.Name, StringComparison.Ordinal);
 
@@ -76,6 +79,7 @@ internal sealed class LedgerOptions
             (nameof(OpenLogsMax), OpenLogsMax, 1), (nameof(DiskThreads), DiskThreads, 1), (nameof(QueueLengthMax), QueueLengthMax, 1),
             (nameof(BatchEntriesMax), BatchEntriesMax, 1), (nameof(BatchBytesMax), BatchBytesMax, 1), (nameof(JournalBytesMax), JournalBytesMax, 1),
             (nameof(EntriesVerifiedBeforeReady), EntriesVerifiedBeforeReady, 0), (nameof(PublishInterval), PublishInterval.Ticks, TimeSpan.TicksPerMillisecond),
+            (nameof(KeyOverlap), KeyOverlap.Ticks, 0),
         })
         {
             if (value < least)

@@ -19,14 +19,16 @@ internal static class CheckpointApi
     private static IResult Checkpoint(HttpContext context, LogShelf shelf) =>
         Access.TryOf(context, out var access, out var refusal) ? Of(context, shelf, access.Module) : refusal;
 
-    /// <summary>The leaf format's version, and the origin and verifier key of the log's checkpoints.</summary>
-    private static IResult Contract(HttpContext context, LogShelf shelf)
+    /// <summary>The leaf format's version, the origin and verifier key of the log's checkpoints, and the key before while that one signs too.</summary>
+    private static IResult Contract(HttpContext context, LedgerState state, LedgerOptions options)
     {
         if (!Access.TryOf(context, out var access, out var refusal))
             return refusal;
         context.Response.Headers.CacheControl = CacheRules.Briefly;
-        var verifier = shelf.VerifierOf(access.Module);
-        return Results.Json(new LedgerContract(Entry.VersionNumber, access.Module.Name, verifier.Name, verifier.VerifierKey), WireJson.Default.LedgerContract);
+        var origin = options.OriginOf(access.Module);
+        var previous = state.Keys.PreviousOf(origin);
+        return Results.Json(new LedgerContract(Entry.VersionNumber, access.Module.Name, origin, state.Keys.CurrentOf(origin).VerifierKey,
+            previous?.VerifierKey, previous is null ? null : state.Keys.Rotation!.Until), WireJson.Default.LedgerContract);
     }
 
     /// <summary>The checkpoint of one log.</summary>
