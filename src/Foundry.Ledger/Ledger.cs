@@ -3,6 +3,8 @@ using Foundry.Ledger.Keys;
 using Foundry.Ledger.Read;
 using Foundry.Ledger.Recovery;
 using Foundry.Ledger.Storage;
+using Foundry.Ledger.Witness;
+using Foundry.Proofs;
 using Foundry.ServiceDefaults;
 using Foundry.ServiceDefaults.Trust;
 using Foundry.Tokens;
@@ -36,10 +38,24 @@ public static class Ledger
             services.GetRequiredService<ILoggerFactory>(), services.GetRequiredService<Disk>()));
         builder.Services.AddSingleton(services => services.GetRequiredService<LedgerState>().Shelf);
         builder.Services.AddSingleton<ReadRecorder>();
+        builder.AddWitnesses(folder);
         builder.Services.AddSingleton<StartVerifier>();
         builder.Services.AddHostedService(services => services.GetRequiredService<StartVerifier>());
         builder.Services.AddHostedService(services => ActivatorUtilities.CreateInstance<KeyAnnouncer>(services, folder));
+        // Behind those who may refuse the start.
+        builder.Services.AddHostedService<WitnessRounds>();
         return [listen];
+    }
+
+    private static void AddWitnesses(this WebApplicationBuilder builder, StateFolder folder)
+    {
+        builder.Services.AddHttpClient(WitnessRounds.Client, client =>
+        {
+            client.Timeout = WitnessRounds.AnswerTimeout;
+            client.MaxResponseContentBufferSize = SignedNote.BytesMax;
+        }).ConfigurePrimaryHttpMessageHandler(() => new SocketsHttpHandler { AllowAutoRedirect = false, UseCookies = false, PooledConnectionLifetime = TimeSpan.FromMinutes(5) });
+        builder.Services.AddSingleton<WitnessMetrics>();
+        builder.Services.AddSingleton(services => ActivatorUtilities.CreateInstance<CosignedNotes>(services, folder));
     }
 
     /// <summary>Decides, on the folder of a stopped ledger, that a new key takes the old one's place (docs/decisions/0014).</summary>
