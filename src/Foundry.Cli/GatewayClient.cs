@@ -85,6 +85,10 @@ internal sealed class GatewayClient : IDisposable
     public Task<Answer> ReadEntriesAsync(IReadOnlyDictionary<string, string> parameters, CancellationToken cancellationToken) =>
         GetAsync("/v1/entries" + Query([.. parameters.Select(parameter => (parameter.Key, (string?)parameter.Value))]), cancellationToken);
 
+    /// <summary>A file of a log, of the bytes that it may have.</summary>
+    public Task<Answer> GetFileAsync(string path, int bytesMax, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Get, path, null, cancellationToken, fileBytesMax: bytesMax);
+
     public Task<Answer> HeartbeatAsync(byte[] heartbeat, CancellationToken cancellationToken) =>
         SendAsync(HttpMethod.Post, "/v1/nodes/heartbeat", heartbeat, cancellationToken);
 
@@ -93,10 +97,10 @@ internal sealed class GatewayClient : IDisposable
     private Task<Answer> GetAsync(string pathAndQuery, CancellationToken cancellationToken) =>
         SendAsync(HttpMethod.Get, pathAndQuery, null, cancellationToken);
 
-    private async Task<Answer> SendAsync(HttpMethod method, string pathAndQuery, byte[]? body, CancellationToken cancellationToken, string? idempotencyKey = null)
+    private async Task<Answer> SendAsync(HttpMethod method, string pathAndQuery, byte[]? body, CancellationToken cancellationToken, string? idempotencyKey = null, int? fileBytesMax = null)
     {
         using var request = new HttpRequestMessage(method, _address + pathAndQuery);
-        request.Headers.Accept.ParseAdd($"{MediaTypeNames.Application.Json}, {Problem.MediaType}");
+        request.Headers.Accept.ParseAdd(fileBytesMax is null ? $"{MediaTypeNames.Application.Json}, {Problem.MediaType}" : "*/*");
         if (_token is not null)
             request.Headers.Authorization = new AuthenticationHeaderValue("Bearer", _token.Current);
         if (idempotencyKey is not null)
@@ -110,7 +114,7 @@ internal sealed class GatewayClient : IDisposable
         try
         {
             using var response = await _http.SendAsync(request, either.Token);
-            return await ReadAsync(response, either.Token);
+            return await ReadAsync(response, fileBytesMax, either.Token);
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
@@ -127,7 +131,7 @@ internal sealed class GatewayClient : IDisposable
         }
     }
 
-    private async Task<Answer> ReadAsync(HttpResponseMessage response, CancellationToken cancellationToken)
+    private async Task<Answer> ReadAsync(HttpResponseMessage response, int? fileBytesMax, CancellationToken cancellationToken)
     {
         var answer = new Answer
         {
@@ -135,13 +139,17 @@ internal sealed class GatewayClient : IDisposable
             RequestId = response.Headers.TryGetValues(FoundryHeaders.RequestId, out var ids) ? ids.First() : null,
             RetryAfter = RetryAfter(response.Headers.RetryAfter),
         };
-        var body = await ReadBoundedAsync(response.Content, cancellationToken);
+        // A refusal explains itself in more bytes than a tile may have.
+        var bytesMax = response.IsSuccessStatusCode && fileBytesMax is { } file ? file : AnswerBytesMax;
+        var body = await ReadBoundedAsync(response.Content, bytesMax, cancellationToken);
         if (body is null)
-            return answer with { Failure = $"the answer is longer than {AnswerBytesMax / 1024 / 1024} MiB" };
+            return answer with { Failure = $"the answer is longer than {bytesMax:N0} bytes" };
         var mediaType = response.Content.Headers.ContentType?.MediaType;
         var isJson = mediaType is not null && (mediaType == MediaTypeNames.Application.Json || mediaType.EndsWith("+json", StringComparison.Ordinal));
         if (response.IsSuccessStatusCode)
         {
+            if (fileBytesMax is not null)
+                return answer with { Body = body };
             if (body.Length == 0 && response.StatusCode is HttpStatusCode.NoContent or HttpStatusCode.Accepted)
                 return answer;
             return isJson && IsJson(body)
@@ -153,7 +161,7 @@ internal sealed class GatewayClient : IDisposable
             : answer with { Failure = $"{_address} answered with status {answer.Status} and no explanation" };
     }
 
-    private static async Task<byte[]?> ReadBoundedAsync(HttpContent content, CancellationToken cancellationToken)
+    private static async Task<byte[]?> ReadBoundedAsync(HttpContent content, int bytesMax, CancellationToken cancellationToken)
     {
         using var whole = new MemoryStream();
         await using var stream = await content.ReadAsStreamAsync(cancellationToken);
@@ -161,7 +169,7 @@ internal sealed class GatewayClient : IDisposable
         int read;
         while ((read = await stream.ReadAsync(buffer, cancellationToken)) > 0)
         {
-            if (whole.Length + read > AnswerBytesMax)
+            if (whole.Length + read > bytesMax)
                 return null;
             whole.Write(buffer, 0, read);
         }
