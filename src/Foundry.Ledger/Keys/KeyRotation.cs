@@ -104,11 +104,12 @@ internal sealed record KeyRotation(int V, string From, string To, string EventId
     /// <summary>Finishes an end that a crash cut short: the key file is the new key already.</summary>
     public static void FinishRetirement(StateFolder folder)
     {
-        var (key, next) = (folder.Read(LedgerKeys.KeyFile), folder.Read(NextFile));
-        if (key is null || key != next)
+        // Not the files themselves: of one key, encrypted twice, they differ.
+        using var key = folder.ReadKey(LedgerKeys.KeyFile);
+        using var next = folder.ReadKey(NextFile);
+        if (key is null || key.Public.X != next?.Public.X)
             return;
-        using (var signing = folder.SigningKey(LedgerKeys.KeyFile))
-            folder.Write(LedgerKeys.PublicFile, signing.Public.X + "\n");
+        folder.Write(LedgerKeys.PublicFile, key.Public.X + "\n");
         System.IO.File.Delete(folder.File(File));
         StateFolder.FlushFolder(folder.Path);
         System.IO.File.Delete(folder.File(NextFile));
