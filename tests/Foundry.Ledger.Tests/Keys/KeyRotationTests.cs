@@ -5,6 +5,7 @@ using Foundry.Ledger.Keys;
 using Foundry.Ledger.Storage;
 using Foundry.Proofs;
 using Foundry.ServiceDefaults;
+using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Time.Testing;
 using As = Foundry.Ledger.Tests.LedgerHost.As;
 
@@ -140,6 +141,42 @@ public sealed class KeyRotationTests : IDisposable
         }
     }
 
+    [Fact]
+    public async Task Comes_through_whichever_of_its_writes_fails_done_or_not_done()
+    {
+        var old = await FirstKeyAsync("acme", "rival");
+        Decide();
+        var disk = new FaultyDisk();
+        for (disk.FailsAt = 1; ; disk.FailsAt++)
+        {
+            disk.Writes = 0;
+            try
+            {
+                await using var ledger = await LedgerHost.StartAsync(_path, builder => builder.Services.AddSingleton<Disk>(disk), ("Log:Level", "Fatal"));
+                await ledger.CursorAsync(As.Gateway, "acme", $"at {disk.FailsAt}", "{}");
+            }
+            catch (Exception fault) when (fault is StartupException or IOException or Xunit.Sdk.EqualException)
+            {
+                // The start that could not go on, or the append behind it.
+            }
+            // Every folder that is left, a plain start takes up.
+            var at = disk.FailsAt;
+            if (disk.Writes < at)
+                break;
+            Rewrite(rotation => rotation with { IsAnnounced = at % 2 == 0 && rotation.IsAnnounced });
+        }
+        Assert.True(disk.FailsAt > 6, $"{disk.FailsAt} writes were tried");
+        await using var last = await StartAsync();
+        foreach (var module in new[] { "acme", "rival" })
+        {
+            var (note, contract) = await LookAsync(last, module);
+            Assert.True(Checkpoint.TryOpen(note, Vkey(contract), out _));
+            Assert.True(Checkpoint.TryOpen(note, Vkey(contract, "previous_vkey"), out _));
+            Assert.Single((await last.GetJsonAsync(As.Admin, "/v1/entries?event_type=KEY_ANNOUNCED", module)).GetProperty("entries").EnumerateArray());
+        }
+        Assert.Equal(old.VerifierKey, (await LookAsync(last)).Contract.GetProperty("previous_vkey").GetString());
+    }
+
     [Theory]
     [InlineData(0)]
     [InlineData(1)]
@@ -224,5 +261,40 @@ public sealed class KeyRotationTests : IDisposable
         File.Delete(Folder.File(KeyRotation.NextFile));
         await Assert.ThrowsAsync<StateCorruptException>(StartAsync);
         Assert.False(File.Exists(Folder.File(KeyRotation.NextFile)));
+    }
+
+    /// <summary>Fails at its nth write and every one after it, as a full disk does: every second time with the bytes there all the same.</summary>
+    private sealed class FaultyDisk : Disk
+    {
+        public int FailsAt { get; set; }
+
+        public int Writes { get; set; }
+
+        public override void Append(Microsoft.Win32.SafeHandles.SafeFileHandle file, ReadOnlySpan<byte> bytes, long offset)
+        {
+            if (++Writes < FailsAt || FailsAt % 2 == 0)
+                base.Append(file, bytes, offset);
+            ThrowWhenDue();
+        }
+
+        public override void WriteFile(string path, ReadOnlySpan<byte> bytes)
+        {
+            if (++Writes < FailsAt || FailsAt % 2 == 0)
+                base.WriteFile(path, bytes);
+            ThrowWhenDue();
+        }
+
+        public override void FlushFolder(string path)
+        {
+            Writes++;
+            base.FlushFolder(path);
+            ThrowWhenDue();
+        }
+
+        private void ThrowWhenDue()
+        {
+            if (Writes >= FailsAt)
+                throw new IOException("The disk is full.");
+        }
     }
 }
