@@ -1,3 +1,5 @@
+using System.Text.Encodings.Web;
+using System.Text.Json;
 using Foundry.Contracts;
 using Foundry.Ledger.Append;
 using Foundry.Ledger.Storage;
@@ -10,6 +12,9 @@ internal static class CheckpointApi
 {
     private const string WitnessedParameter = "witnessed";
     private const string NoteType = "text/plain; charset=utf-8";
+
+    // A verifier key has two plus signs or more, and is copied by hand and by sed: they are written as they are.
+    private static readonly WireJson _plain = new(new JsonSerializerOptions(WireJson.Default.Options) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
 
     /// <summary>Maps the checkpoint.</summary>
     public static void MapCheckpoint(this IEndpointRouteBuilder endpoints) => endpoints.MapGet("/v1/checkpoint", Checkpoint);
@@ -31,7 +36,7 @@ internal static class CheckpointApi
         var previous = state.Keys.PreviousOf(origin);
         return Results.Json(new LedgerContract(Entry.VersionNumber, access.Module.Name, origin, state.Keys.CurrentOf(origin).VerifierKey,
             previous?.VerifierKey, previous is null ? null : state.Keys.Rotation!.Until,
-            options.Witnesses is [] ? null : options.Witnesses.ConvertAll(witness => witness.Vkey), options.Witnesses is [] ? null : Math.Max(1, options.WitnessQuorum)), WireJson.Default.LedgerContract);
+            options.Witnesses is [] ? null : options.Witnesses.ConvertAll(witness => witness.Vkey), options.Witnesses is [] ? null : Math.Max(1, options.WitnessQuorum)), _plain.LedgerContract);
     }
 
     /// <summary>The checkpoint of one log.</summary>
