@@ -206,6 +206,21 @@ public sealed class WitnessedLedger : IDisposable
     }
 
     [Fact]
+    public async Task Learns_at_its_start_that_it_was_restored_from_a_backup()
+    {
+        await using var witness = await StandInWitness.StartAsync();
+        await using (var ledger = await StartAsync(StandInWitness.Settings(witness)))
+        {
+            await ledger.CursorAsync(As.Acme, "acme", "a", "{}");
+            await UntilCosignedAsync(ledger, witness);
+        }
+        // As if it had gone on since the backup was made.
+        witness.Remembered[Origin] = new Checkpoint(Origin, 2, TreeHash.OfLeaf("the second"u8));
+        await using (var ledger = await StartAsync(StandInWitness.Settings(witness)))
+            await UntilAsync(async () => (await NeedAsync(ledger)).GetProperty("detail").GetString()!.Contains("another history of 1 logs", StringComparison.Ordinal));
+    }
+
+    [Fact]
     public async Task Finds_out_where_a_witness_is_that_knows_more_than_the_ledger_remembers()
     {
         await using var witness = await StandInWitness.StartAsync();
