@@ -61,8 +61,7 @@ internal sealed partial class CosignedNotes
     public long SizeAt(ModuleId module, KnownWitness witness) =>
         new[] { Of(module).Latest, Of(module).Witnessed }
             .Where(note => note?.Note.Signatures.Any(witness.Verifier.IsNamedBy) == true)
-            .Select(note => Checkpoint.TryParse(note!.Note.Text, out var checkpoint) ? checkpoint.Size : 0)
-            .DefaultIfEmpty(0).Max();
+            .Select(SizeOf).DefaultIfEmpty(0).Max();
 
     /// <summary>Adds a witness's answer to a checkpoint. False where there is no cosignature of this witness's in it, or a false one.</summary>
     /// <param name="module">The log.</param>
@@ -77,19 +76,28 @@ internal sealed partial class CosignedNotes
         var kept = Of(module);
         lock (kept)
         {
-            if (kept.Latest is { } known && known.Note.Text != note.Text
-                && Checkpoint.TryParse(known.Note.Text, out var latest) && Checkpoint.TryParse(note.Text, out var added) && added.Size < latest.Size)
-                return true;
             var before = kept.Latest?.Note.Text == note.Text ? kept.Latest.Note.Signatures.Where(IsOfWitness).ToList() : [];
             var merged = new Cosigned(note.With([.. note.Signatures, .. before.Where(line => !witness.Verifier.IsNamedBy(line)), own[0]]), IsOfWitness);
             kept.Latest = merged;
-            _folder.Write(module + LatestSuffix, merged.Note.Encode());
-            if (Count(merged.Note) < _quorum)
-                return true;
-            kept.Witnessed = merged;
-            _folder.Write(module + WitnessedSuffix, merged.Note.Encode());
+            if (Count(merged.Note) >= _quorum)
+                kept.Witnessed = merged;
         }
         return true;
+    }
+
+    /// <summary>Keeps a log's cosignatures for the next start: once a round, not once a witness.</summary>
+    public void Keep(ModuleId module)
+    {
+        var kept = Of(module);
+        lock (kept)
+        {
+            var (latest, witnessed) = (kept.Latest, kept.Witnessed);
+            if (witnessed is not null && witnessed != kept.OnDisk.Witnessed)
+                _folder.Write(module + WitnessedSuffix, witnessed.Note.Encode());
+            if (latest is not null && latest != witnessed && latest != kept.OnDisk.Latest)
+                _folder.Write(module + LatestSuffix, latest.Note.Encode());
+            kept.OnDisk = (latest, witnessed);
+        }
     }
 
     /// <summary>Keeps what shows that a witness has seen another history; the first such account of a witness and a log stays.</summary>
@@ -107,8 +115,13 @@ internal sealed partial class CosignedNotes
     private Kept Of(ModuleId module) => _kept.GetOrAdd(module, _ =>
     {
         var (latest, witnessed) = (Read(module, LatestSuffix), Read(module, WitnessedSuffix));
-        return new Kept { Latest = latest, Witnessed = witnessed is not null && Count(witnessed.Note) >= _quorum ? witnessed : null };
+        if (SizeOf(witnessed) >= SizeOf(latest))
+            latest = witnessed;
+        witnessed = witnessed is not null && Count(witnessed.Note) >= _quorum ? witnessed : null;
+        return new Kept { Latest = latest, Witnessed = witnessed, OnDisk = (latest, witnessed) };
     });
+
+    private static long SizeOf(Cosigned? cosigned) => cosigned is not null && Checkpoint.TryParse(cosigned.Note.Text, out var checkpoint) ? checkpoint.Size : 0;
 
     // Believed as little as a witness's answer: of a checkpoint that the log signed, the cosignatures that verify.
     private Cosigned? Read(ModuleId module, string suffix)
@@ -138,6 +151,9 @@ internal sealed partial class CosignedNotes
         public Cosigned? Latest { get => _latest; set => _latest = value; }
 
         public Cosigned? Witnessed { get => _witnessed; set => _witnessed = value; }
+
+        /// <summary>What of it has been written. Guarded by this object's lock.</summary>
+        public (Cosigned? Latest, Cosigned? Witnessed) OnDisk { get; set; }
     }
 
     /// <summary>A checkpoint with cosignatures, and what of it a served one is compared with and gets.</summary>

@@ -133,8 +133,15 @@ internal sealed partial class WitnessRounds(CosignedNotes notes, LedgerState sta
             var now = open.State;
             if (now.Size == 0 || !SignedNote.TryParse(now.Note, out var note))
                 return null;
-            var retries = await Task.WhenAll(notes.Witnesses.Select(witness => AskAsync(witness, open, now, note, cancellation)));
-            return retries.Min();
+            try
+            {
+                var retries = await Task.WhenAll(notes.Witnesses.Select(witness => AskAsync(witness, open, now, note, cancellation)));
+                return retries.Min();
+            }
+            finally
+            {
+                notes.Keep(module);
+            }
         }
     }
 

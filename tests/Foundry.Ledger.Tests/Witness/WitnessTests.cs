@@ -88,7 +88,7 @@ public sealed class WitnessedLedger : IDisposable
         // Of a witness that is none any more nothing is served, and nothing of what was changed on the disk.
         await using (var ledger = await StartAsync())
             Assert.False(IsCosigned(await CheckpointAsync(ledger), witness));
-        var file = Directory.EnumerateFiles(Path.Combine(_folder, CosignedNotes.FolderName), "acme.latest").Single();
+        var file = Directory.EnumerateFiles(Path.Combine(_folder, CosignedNotes.FolderName), "acme.witnessed").Single();
         File.WriteAllText(file, File.ReadAllText(file).Replace("— witness.example/w1 ", "— witness.example/w1 A", StringComparison.Ordinal));
         await using (var ledger = await StartAsync(StandInWitness.Settings(witness)))
             Assert.False(IsCosigned(await CheckpointAsync(ledger), witness));
