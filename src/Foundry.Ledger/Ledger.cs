@@ -39,6 +39,7 @@ public static class Ledger
         builder.Services.AddSingleton(services => services.GetRequiredService<LedgerState>().Shelf);
         builder.Services.AddSingleton<ReadRecorder>();
         builder.AddWitnesses(folder);
+        builder.Services.AddSingleton<TailSeats>();
         builder.Services.AddSingleton<StartVerifier>();
         builder.Services.AddHostedService(services => services.GetRequiredService<StartVerifier>());
         builder.Services.AddHostedService(services => ActivatorUtilities.CreateInstance<KeyAnnouncer>(services, folder));
@@ -85,6 +86,7 @@ public static class Ledger
         app.MapHealth();
         app.MapAppend();
         app.MapEntries();
+        app.MapTail();
         app.MapCheckpoint();
         app.MapContract();
         app.MapTiles();

@@ -60,6 +60,21 @@ internal sealed class LedgerOptions
     /// <summary>How long, after a rotation, the old key signs beside the new one: so long those who pinned it can take up the new one.</summary>
     public TimeSpan KeyOverlap { get; set; } = TimeSpan.FromDays(90);
 
+    /// <summary>Followers (<c>GET /v1/tail</c>) at once.</summary>
+    public int TailsMax { get; set; } = 256;
+
+    /// <summary>Followers of one log at once.</summary>
+    public int TailsPerLogMax { get; set; } = 16;
+
+    /// <summary>
+    /// How long a follower is served before it has to ask again: its right to read is looked at, and recorded, when it asks.
+    /// Its token's end comes first.
+    /// </summary>
+    public TimeSpan TailTimeMax { get; set; } = TimeSpan.FromMinutes(1);
+
+    /// <summary>How long a follower hears nothing at most.</summary>
+    public TimeSpan TailHeartbeat { get; set; } = TimeSpan.FromSeconds(10);
+
     /// <summary>The origin of one log.</summary>
     public string OriginOf(ModuleId module) => Origin.Replace(ModulePlaceholder, module.Name, StringComparison.Ordinal);
 
@@ -90,6 +105,8 @@ internal sealed class LedgerOptions
             (nameof(BatchEntriesMax), BatchEntriesMax, 1), (nameof(BatchBytesMax), BatchBytesMax, 1), (nameof(JournalBytesMax), JournalBytesMax, 1),
             (nameof(EntriesVerifiedBeforeReady), EntriesVerifiedBeforeReady, 0), (nameof(PublishInterval), PublishInterval.Ticks, TimeSpan.TicksPerMillisecond),
             (nameof(KeyOverlap), KeyOverlap.Ticks, 0),
+            (nameof(TailsMax), TailsMax, 1), (nameof(TailsPerLogMax), TailsPerLogMax, 1),
+            (nameof(TailTimeMax), TailTimeMax.Ticks, TimeSpan.TicksPerSecond), (nameof(TailHeartbeat), TailHeartbeat.Ticks, TimeSpan.TicksPerSecond),
         })
         {
             if (value < least)
