@@ -23,6 +23,8 @@ internal sealed class IssuanceOptions
     public string Issuer { get; set; } = "http://127.0.0.1:9221";
     /// <summary>Where admin.key and admin.token are; absent is the state folder.</summary>
     public string? AdminFolder { get; set; }
+    /// <summary>A folder that somebody else puts signing keys into; absent, issuance makes its own.</summary>
+    public string? KeysFolder { get; set; }
     /// <summary>The tenant that a platform administrator means who names none (CONTRACT section 3, Platform tokens).</summary>
     public string? DefaultTenant { get; set; }
     /// <summary>Changes kept for gateways that were away; one that was away for longer takes a snapshot.</summary>

@@ -70,6 +70,13 @@ internal static class Schema
         CREATE INDEX tokens_to_revoke ON tokens (revoke_at) WHERE revoke_at IS NOT NULL;
         """;
 
+    /// <summary>Each change has the hash of the one before it. What was written without is dropped: followers take a snapshot.</summary>
+    private const string ChangesChained = """
+        DELETE FROM changes;
+        ALTER TABLE changes ADD COLUMN hash_before TEXT NOT NULL DEFAULT '';
+        ALTER TABLE platform ADD COLUMN feed_hash TEXT NOT NULL DEFAULT '';
+        """;
+
     private const string TokensAndTenantsInDepth = """
         CREATE TABLE idempotency_keys (
             tenant_id TEXT NOT NULL,
@@ -98,6 +105,19 @@ internal static class Schema
         CREATE INDEX vm_removals_by_tenant ON vm_removals (tenant_id);
         """;
 
+    private const string KeysAndParts = """
+        ALTER TABLE signing_keys ADD COLUMN private_half TEXT NULL;
+        ALTER TABLE trusted_keys ADD COLUMN removed_at BIGINT NULL;
+        CREATE TABLE join_codes (
+            code_hash TEXT NOT NULL PRIMARY KEY,
+            kind TEXT NOT NULL,
+            name TEXT NOT NULL,
+            expires_at BIGINT NOT NULL,
+            made_by TEXT NULL,
+            used_by TEXT NULL
+        );
+        """;
+
     /// <summary>Oldest first; never edited once released.</summary>
-    public static readonly IReadOnlyList<string> Migrations = [Outbox.Migration + "\n" + First, TokensAndTenantsInDepth];
+    public static readonly IReadOnlyList<string> Migrations = [Outbox.Migration + "\n" + First, ChangesChained, TokensAndTenantsInDepth, KeysAndParts];
 }

@@ -61,6 +61,20 @@ internal sealed class AdminToken : IDisposable
         }
     }
 
+    /// <summary>Revokes every platform administrator's token, whoever has it, and every code that one of them had made for a part; writes a new one.</summary>
+    public async Task ResetAsync(CancellationToken cancellationToken)
+    {
+        var token = await _journal.WriteAsync(async entry =>
+        {
+            await TokenMint.RevokeAsync(entry, await entry.QueryAsync<TokenRow>(
+                $"SELECT {TokenRow.Columns} FROM tokens WHERE scope = @Scope AND revoked_at IS NULL AND expires_at > @NowSeconds ORDER BY token_id", new { Scope = Scope.PlatformAdmin.Text, entry.NowSeconds }), Doer.Itself);
+            await entry.ExecuteAsync("DELETE FROM join_codes WHERE used_by IS NULL");
+            return await MintAsync(entry);
+        }, cancellationToken);
+        // Committed first: where this fails, the next start finds a revoked token here and writes another.
+        _folder.Write(TokenFile, token + "\n");
+    }
+
     /// <inheritdoc/>
     public void Dispose()
     {
@@ -91,7 +105,10 @@ internal sealed class AdminToken : IDisposable
         }
         if (why is null)
             return (null, null);
-        var minted = await _mint.MintAsync(entry, new TokenGrant(null, Scope.PlatformAdmin, _subject.Public, null, (long)Lifetime.TotalSeconds, InAdminFile: true), Doer.Itself);
-        return minted.Value is { } token ? (token.Token, why) : throw new IOException("The key that signs tokens is not held by this process.");
+        return (await MintAsync(entry), why);
     }
+
+    private async Task<string> MintAsync(JournalEntry entry) =>
+        (await _mint.MintAsync(entry, new TokenGrant(null, Scope.PlatformAdmin, _subject.Public, null, (long)Lifetime.TotalSeconds, InAdminFile: true), Doer.Itself)).Value?.Token
+            ?? throw new IOException("The key that signs tokens is not held by this process.");
 }

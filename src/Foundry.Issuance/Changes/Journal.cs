@@ -1,9 +1,12 @@
 using System.Data.Common;
+using System.Security.Cryptography;
+using System.Text;
 using System.Text.Json;
 using Dapper;
 using Foundry.Contracts;
 using Foundry.ServiceDefaults.Trust;
 using Foundry.Storage;
+using Foundry.Tokens;
 using Microsoft.AspNetCore.Http;
 
 namespace Foundry.Issuance.Changes;
@@ -121,18 +124,27 @@ internal sealed class JournalEntry
     {
         if (changes.Count == 0)
             return;
-        var last = await SingleAsync<long>("UPDATE platform SET feed_seq = feed_seq + @Count WHERE id = 1 RETURNING feed_seq", new { changes.Count });
+        var head = (await SingleAsync<HeadRow>("SELECT feed_seq AS FeedSeq, feed_hash AS FeedHash FROM platform WHERE id = 1"))!;
+        var (last, hash) = (head.FeedSeq + changes.Count, head.FeedHash);
+        var rows = new List<(long Seq, string Body, string HashBefore)>();
+        foreach (var change in changes)
+        {
+            var body = JsonSerializer.Serialize(change, WireJson.Default.Change);
+            rows.Add((head.FeedSeq + rows.Count + 1, body, hash));
+            hash = Base64UrlText.Encode(SHA256.HashData(Encoding.UTF8.GetBytes(hash + body)));
+        }
+        await ExecuteAsync("UPDATE platform SET feed_seq = @last, feed_hash = @hash WHERE id = 1", new { last, hash });
         // What would be dropped at once is not written at all.
-        var seq = last - Math.Min(changes.Count, _changesKept);
-        foreach (var some in changes.Skip((int)(seq - (last - changes.Count))).Chunk(RowsPerStatement))
+        foreach (var some in rows.TakeLast(_changesKept).Chunk(RowsPerStatement))
         {
             var values = new DynamicParameters();
-            foreach (var (at, change) in some.Index())
+            foreach (var (at, (seq, body, before)) in some.Index())
             {
-                values.Add($"s{at}", ++seq);
-                values.Add($"b{at}", JsonSerializer.Serialize(change, WireJson.Default.Change));
+                values.Add($"s{at}", seq);
+                values.Add($"b{at}", body);
+                values.Add($"h{at}", before);
             }
-            await ExecuteAsync($"INSERT INTO changes (seq, body) VALUES {string.Join(", ", Enumerable.Range(0, some.Length).Select(at => $"(@s{at}, @b{at})"))}", values);
+            await ExecuteAsync($"INSERT INTO changes (seq, body, hash_before) VALUES {string.Join(", ", Enumerable.Range(0, some.Length).Select(at => $"(@s{at}, @b{at}, @h{at})"))}", values);
         }
         await ExecuteAsync("DELETE FROM changes WHERE seq <= @floor", new { floor = last - _changesKept });
         Changes += changes.Count;
@@ -188,6 +200,12 @@ internal sealed class JournalEntry
         RequestId = doer.RequestId,
         Others = others.Where(other => other.Value is not null).ToDictionary(other => other.Name, other => JsonSerializer.SerializeToElement(other.Value)),
     };
+
+    private sealed record HeadRow
+    {
+        public long FeedSeq { get; init; }
+        public string FeedHash { get; init; } = "";
+    }
 }
 
 /// <summary>Who makes a change.</summary>

@@ -13,7 +13,7 @@ public sealed class RevokedCapability
         await using var part = await IssuancePart.StartAsync(store);
         await part.MakeTenantAsync();
         var token = await part.IssueAsync(part.Admin, "acme-corp", "read");
-        using var feed = await part.FollowAsync((await part.SnapshotAsync()).To);
+        using var feed = await part.FollowAsync(await part.SnapshotAsync());
 
         Assert.Equal(204, (await part.CallAsync(part.Admin, HttpMethod.Delete, $"/v1/tokens/{token.TokenId}")).Status);
         Assert.Equal(204, (await part.CallAsync(part.Admin, HttpMethod.Delete, $"/v1/tokens/{token.TokenId}")).Status);
