@@ -95,6 +95,18 @@ internal sealed class IssuancePart : IAsyncDisposable
         return (app, setup, _gatewayKey);
     }
 
+    /// <summary>Waits for something that a worker does, and moves the clock on meanwhile.</summary>
+    public async Task UntilAsync(Func<Task<bool>> isSo)
+    {
+        using var poll = new PeriodicTimer(TimeSpan.FromMilliseconds(20));
+        for (var polls = 0; !await isSo(); polls++)
+        {
+            Assert.True(polls < 3000, "It did not come about.");
+            (Clock as FakeTimeProvider)?.Advance(TimeSpan.FromMilliseconds(250));
+            await poll.WaitForNextTickAsync(TestContext.Current.CancellationToken);
+        }
+    }
+
     public async Task<HttpResponseMessage> JoinAsync(string? kind, string? name, string? x, string? code) =>
         await Gateway.Client.PostAsync("/internal/v1/join",
             new StringContent(JsonSerializer.Serialize(new JoinRequest(1, kind, name, x, code), WireJson.Default.JoinRequest), System.Text.Encoding.UTF8, "application/json"), TestContext.Current.CancellationToken);
