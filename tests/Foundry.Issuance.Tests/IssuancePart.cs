@@ -119,6 +119,15 @@ internal sealed class IssuancePart : IAsyncDisposable
         return new Answer((int)answer.StatusCode, await answer.Content.ReadAsStringAsync(TestContext.Current.CancellationToken), answer.Headers);
     }
 
+    /// <summary>Calls for a caller with a body that is no text.</summary>
+    public Task<Answer> CallBytesAsync(CallerFacts caller, HttpMethod method, string path, byte[] body) => CallAsync(caller, method, path, "", request =>
+    {
+        var assertion = Gateway.New(caller, own: false) with { Use = Assertion.WriteUse, Htm = method.Method, Htu = path, Bh = Assertion.BodyHash(body) };
+        request.Headers.Remove(FoundryHeaders.Assertion);
+        request.Headers.Add(FoundryHeaders.Assertion, assertion.Sign(_gatewayKey));
+        request.Content = new ByteArrayContent(body) { Headers = { ContentType = new("application/json") } };
+    });
+
     public async Task<Answer> MakeTenantAsync(string tenantId = "acme-corp", int maxVms = 10)
     {
         var answer = await CallAsync(Admin, HttpMethod.Post, "/v1/tenants", new { tenant_id = tenantId, display_name = "Acme", max_vms = maxVms, storage_quota_gb = 100, api_rate_limit_rpm = 600 });
