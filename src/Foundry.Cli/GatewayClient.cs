@@ -6,6 +6,7 @@ using System.Net.Mime;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using Foundry.Contracts;
+using Foundry.Proofs;
 
 namespace Foundry.Cli;
 
@@ -95,11 +96,15 @@ internal sealed class GatewayClient : IDisposable
         GetAsync("/v1/contract" + Query(("module_id", module)), cancellationToken);
 
     public Task<Answer> LedgerCheckpointAsync(string? module, CancellationToken cancellationToken) =>
-        SendAsync(HttpMethod.Get, "/v1/checkpoint" + Query(("module_id", module)), null, cancellationToken, expectsJson: false);
+        GetFileAsync("/v1/checkpoint" + Query(("module_id", module)), SignedNote.BytesMax, cancellationToken);
 
     /// <summary>A file of a log's, as c2sp.org/tlog-tiles names them: the body is its bytes.</summary>
     public Task<Answer> LedgerFileAsync(string module, string file, CancellationToken cancellationToken) =>
-        SendAsync(HttpMethod.Get, $"/ledger/{Segment(module)}/{file}" + Query(("module_id", module)), null, cancellationToken, expectsJson: false);
+        GetFileAsync($"/ledger/{Segment(module)}/{file}" + Query(("module_id", module)), EntryBundle.BytesMax, cancellationToken);
+
+    /// <summary>A file of a log, of the bytes that it may have.</summary>
+    public Task<Answer> GetFileAsync(string path, int bytesMax, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Get, path, null, cancellationToken, fileBytesMax: bytesMax);
 
     /// <summary>
     /// Follows a log, and ends when the server ends it: accepted, or broken off. The parameters are those of reading, less the limit.
@@ -119,7 +124,7 @@ internal sealed class GatewayClient : IDisposable
         {
             using var response = await _http.SendAsync(request, either.Token);
             if (!response.IsSuccessStatusCode)
-                return await ReadAsync(response, expectsJson: true, either.Token);
+                return await ReadAsync(response, null, either.Token);
             var lines = PipeReader.Create(await response.Content.ReadAsStreamAsync(either.Token));
             while (true)
             {
@@ -156,10 +161,10 @@ internal sealed class GatewayClient : IDisposable
     private Task<Answer> GetAsync(string pathAndQuery, CancellationToken cancellationToken) =>
         SendAsync(HttpMethod.Get, pathAndQuery, null, cancellationToken);
 
-    private async Task<Answer> SendAsync(HttpMethod method, string pathAndQuery, byte[]? body, CancellationToken cancellationToken, string? idempotencyKey = null, bool expectsJson = true)
+    private async Task<Answer> SendAsync(HttpMethod method, string pathAndQuery, byte[]? body, CancellationToken cancellationToken, string? idempotencyKey = null, int? fileBytesMax = null)
     {
         using var request = new HttpRequestMessage(method, _address + pathAndQuery);
-        request.Headers.Accept.ParseAdd($"{MediaTypeNames.Application.Json}, {Problem.MediaType}");
+        request.Headers.Accept.ParseAdd(fileBytesMax is null ? $"{MediaTypeNames.Application.Json}, {Problem.MediaType}" : "*/*");
         if (_token is not null)
             request.Headers.Authorization = new AuthenticationHeaderValue("Bearer", _token.Current);
         if (idempotencyKey is not null)
@@ -173,7 +178,7 @@ internal sealed class GatewayClient : IDisposable
         try
         {
             using var response = await _http.SendAsync(request, either.Token);
-            return await ReadAsync(response, expectsJson, either.Token);
+            return await ReadAsync(response, fileBytesMax, either.Token);
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
@@ -190,7 +195,7 @@ internal sealed class GatewayClient : IDisposable
         }
     }
 
-    private async Task<Answer> ReadAsync(HttpResponseMessage response, bool expectsJson, CancellationToken cancellationToken)
+    private async Task<Answer> ReadAsync(HttpResponseMessage response, int? fileBytesMax, CancellationToken cancellationToken)
     {
         var answer = new Answer
         {
@@ -198,16 +203,20 @@ internal sealed class GatewayClient : IDisposable
             RequestId = response.Headers.TryGetValues(FoundryHeaders.RequestId, out var ids) ? ids.First() : null,
             RetryAfter = RetryAfter(response.Headers.RetryAfter),
         };
-        var body = await ReadBoundedAsync(response.Content, cancellationToken);
+        // A refusal explains itself in more bytes than a tile may have.
+        var bytesMax = response.IsSuccessStatusCode && fileBytesMax is { } file ? file : AnswerBytesMax;
+        var body = await ReadBoundedAsync(response.Content, bytesMax, cancellationToken);
         if (body is null)
-            return answer with { Failure = $"the answer is longer than {AnswerBytesMax / 1024 / 1024} MiB" };
+            return answer with { Failure = $"the answer is longer than {bytesMax:N0} bytes" };
         var mediaType = response.Content.Headers.ContentType?.MediaType;
         var isJson = mediaType is not null && (mediaType == MediaTypeNames.Application.Json || mediaType.EndsWith("+json", StringComparison.Ordinal));
         if (response.IsSuccessStatusCode)
         {
+            if (fileBytesMax is not null)
+                return answer with { Body = body };
             if (body.Length == 0 && response.StatusCode is HttpStatusCode.NoContent or HttpStatusCode.Accepted)
                 return answer;
-            return !expectsJson || (isJson && IsJson(body))
+            return isJson && IsJson(body)
                 ? answer with { Body = body }
                 : answer with { Failure = $"what answers at {_address} is not a Foundry gateway: it sent no JSON (status {answer.Status})" };
         }
@@ -216,7 +225,7 @@ internal sealed class GatewayClient : IDisposable
             : answer with { Failure = $"{_address} answered with status {answer.Status} and no explanation" };
     }
 
-    private static async Task<byte[]?> ReadBoundedAsync(HttpContent content, CancellationToken cancellationToken)
+    private static async Task<byte[]?> ReadBoundedAsync(HttpContent content, int bytesMax, CancellationToken cancellationToken)
     {
         using var whole = new MemoryStream();
         await using var stream = await content.ReadAsStreamAsync(cancellationToken);
@@ -224,7 +233,7 @@ internal sealed class GatewayClient : IDisposable
         int read;
         while ((read = await stream.ReadAsync(buffer, cancellationToken)) > 0)
         {
-            if (whole.Length + read > AnswerBytesMax)
+            if (whole.Length + read > bytesMax)
                 return null;
             whole.Write(buffer, 0, read);
         }

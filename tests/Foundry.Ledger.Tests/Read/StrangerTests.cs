@@ -70,7 +70,7 @@ public sealed class LogForStrangers : IAsyncLifetime
     /// <summary>What both said at each size.</summary>
     public List<(int Size, string Stranger, string Ours)> Grown { get; } = [];
 
-    internal NoteVerifier Verifier => _folder.Verifier("acme");
+    internal NoteVerifier Verifier => _folder.Verifier("acme").Keys[0];
 
     /// <summary>The log's folder at the end.</summary>
     public string Folder => _folder.Log("acme").Path;
