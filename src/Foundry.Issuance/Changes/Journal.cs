@@ -89,8 +89,8 @@ internal readonly record struct Outcome<T>(T? Value, IResult? Refusal)
 /// <summary>A journal's transaction in hand. Everything in it commits together or not at all.</summary>
 internal sealed class JournalEntry
 {
-    /// <summary>Values of one column that a statement takes at a time: SQLite finds each parameter by going through their names, so that a statement of many costs more than several of few.</summary>
-    public const int RowsPerStatement = 40;
+    // SQLite finds each parameter by going through their names, so that a statement of many costs more than several of few.
+    private const int RowsPerStatement = 40;
 
     private readonly DbTransaction _transaction;
     private readonly int _changesKept;
@@ -157,12 +157,27 @@ internal sealed class JournalEntry
     /// <param name="others">The statement's other parameters.</param>
     public async Task ExecuteForEachAsync(string sql, IEnumerable<string> values, object? others = null)
     {
+        foreach (var (some, parameters) in ForEach(sql, values, others))
+            await ExecuteAsync(some, parameters);
+    }
+
+    /// <summary>Asks a question for many values of one column, as <see cref="ExecuteForEachAsync"/> does.</summary>
+    public async Task<IReadOnlyList<T>> QueryForEachAsync<T>(string sql, IEnumerable<string> values, object? others = null)
+    {
+        var all = new List<T>();
+        foreach (var (some, parameters) in ForEach(sql, values, others))
+            all.AddRange(await QueryAsync<T>(some, parameters));
+        return all;
+    }
+
+    private static IEnumerable<(string Sql, DynamicParameters Parameters)> ForEach(string sql, IEnumerable<string> values, object? others)
+    {
         foreach (var some in values.Chunk(RowsPerStatement))
         {
             var parameters = new DynamicParameters(others);
             foreach (var (at, value) in some.Index())
                 parameters.Add($"v{at}", value);
-            await ExecuteAsync(sql.Replace("{some}", string.Join(", ", Enumerable.Range(0, some.Length).Select(at => $"@v{at}")), StringComparison.Ordinal), parameters);
+            yield return (sql.Replace("{some}", string.Join(", ", Enumerable.Range(0, some.Length).Select(at => $"@v{at}")), StringComparison.Ordinal), parameters);
         }
     }
 

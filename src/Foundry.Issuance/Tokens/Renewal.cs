@@ -60,11 +60,10 @@ internal sealed class Renewal
     /// <param name="tokens">The tokens.</param>
     public static async Task<IReadOnlyList<TokenRow>> WithRenewalsAsync(JournalEntry entry, IReadOnlyList<TokenRow> tokens)
     {
-        var all = tokens.ToList();
-        foreach (var grants in tokens.Select(token => token.Renews ?? token.TokenId).Distinct().Chunk(JournalEntry.RowsPerStatement))
-            all.AddRange(await entry.QueryAsync<TokenRow>(
-                $"SELECT {TokenRow.Columns} FROM tokens WHERE (token_id IN @grants OR renews IN @grants) AND revoked_at IS NULL AND expires_at > @NowSeconds ORDER BY token_id", new { grants, entry.NowSeconds }));
-        return [.. all.DistinctBy(token => token.TokenId)];
+        var family = await entry.QueryForEachAsync<TokenRow>(
+            $"SELECT {TokenRow.Columns} FROM tokens WHERE (token_id IN ({{some}}) OR renews IN ({{some}})) AND revoked_at IS NULL AND expires_at > @NowSeconds ORDER BY token_id",
+            tokens.Select(token => token.Renews ?? token.TokenId).Distinct(), new { entry.NowSeconds });
+        return [.. tokens.Concat(family).DistinctBy(token => token.TokenId)];
     }
 }
 

@@ -15,6 +15,8 @@ public sealed class ScopeTests(OrdinaryGateway gateway) : IClassFixture<Ordinary
     private const string Admins = "service:tenant-admin service:platform-admin";
     private const string Platform = "service:platform-admin";
     private const string Everybody = "read user input service:tenant-admin service:platform-admin service:fleet-node service:other";
+    /// <summary>The one route here that needs a proof of possession.</summary>
+    private const string Renew = "/v1/tokens/renew";
     private static readonly string[] Scopes = Everybody.Split(' ');
 
     /// <summary>Method and path, with ACME for the caller's tenant and OWN for its VM or node; then who may.</summary>
@@ -38,6 +40,7 @@ public sealed class ScopeTests(OrdinaryGateway gateway) : IClassFixture<Ordinary
         ("tenant-tokens", "GET", "/v1/tenants/ACME/tokens", Admins),
         ("tenant-tokens", "POST", "/v1/tenants/ACME/tokens", Admins),
         ("tokens", "POST", "/v1/tokens", Admins),
+        ("token-renew", "POST", Renew, Everybody),
         ("token", "GET", "/v1/tokens/some-token", Admins),
         ("token", "DELETE", "/v1/tokens/some-token", Admins),
         ("keys", "GET", "/v1/keys", Platform),
@@ -90,7 +93,8 @@ public sealed class ScopeTests(OrdinaryGateway gateway) : IClassFixture<Ordinary
         var tenant = scope == "service:platform-admin" ? null : host.Acme;
         var body = method is "GET" or "DELETE" ? null : $$"""{"vm_type":"micro","ram_mb":512,"vcpu_count":1,"tenant_id":"{{host.Acme}}","vms":[]}""";
 
-        var answer = await host.SendAsync(method, target.Replace("ACME", host.Acme, StringComparison.Ordinal).Replace("OWN", id, StringComparison.Ordinal), host.Token(tenant, scope), body);
+        using var holder = new Authenticate.Holder(host, tenant, scope);
+        var answer = target == Renew ? await holder.SendAsync(host, method, target, body) : await host.SendAsync(method, target.Replace("ACME", host.Acme, StringComparison.Ordinal).Replace("OWN", id, StringComparison.Ordinal), host.Token(tenant, scope), body);
 
         if (allowed)
         {
