@@ -85,6 +85,9 @@ internal static partial class FoundryCommand
             VmCommands.Create(globals),
             LedgerCommands.Create(globals),
             StatusCommand.Create(globals),
+            PartCommands.Create(globals),
+            GatewayCommands.Create(globals),
+            AdminCommands.Create(globals),
         ];
         foreach (var noun in nouns)
             root.Subcommands.Add(noun);
