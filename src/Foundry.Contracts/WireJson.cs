@@ -40,6 +40,7 @@ namespace Foundry.Contracts;
 [JsonSerializable(typeof(FleetStatus))]
 [JsonSerializable(typeof(PlacementAdvice))]
 [JsonSerializable(typeof(BeginEpoch))]
+[JsonSerializable(typeof(Seal))]
 [JsonSerializable(typeof(HeldVms))]
 [JsonSerializable(typeof(AppendRequest))]
 [JsonSerializable(typeof(Appended))]

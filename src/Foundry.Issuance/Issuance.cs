@@ -72,16 +72,20 @@ public static class Issuance
         services.AddSingleton<Readiness>();
         services.AddSingleton<Feed>();
         services.AddSingleton<TokenBook>();
+        services.AddSingleton<TenantVms>();
         services.AddSingleton<TenantBook>();
         services.AddSingleton<PartBook>();
         services.AddSingleton(provider => ActivatorUtilities.CreateInstance<JoinDesk>(provider, trust.JoinCode ?? ""));
         services.AddSingleton<AdminRenewal>();
         services.AddHostedService(provider => provider.GetRequiredService<AdminRenewal>());
         services.AddHostedService<KeyTurner>();
+        services.AddHostedService<DueRevocations>();
+        services.AddHostedService<TenantRemoval>();
+        services.AddHostedService<Pruning>();
         services.AddHostedService<FeedPoll>();
         services.AddHostedService<OutboxSender>();
         builder.AddPartClient(OutboxSender.LedgerClient, "Ledger", 9100);
-        builder.AddPartClient(TenantBook.FleetClient, "Fleet", 9203);
+        builder.AddPartClient(TenantVms.FleetClient, "Fleet", 9203);
         return new IssuanceSetup([listen], platform.Trust.RootThumbprint, platform.Admin.Path);
     }
 
