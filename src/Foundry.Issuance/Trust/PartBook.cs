@@ -91,8 +91,8 @@ internal sealed class PartBook
     public async Task<IReadOnlyList<PartRecord>> ListAsync(string after, int limit, CancellationToken cancellationToken) =>
         [.. (await _journal.Database.ReadAllAsync<PartRow>("""
             SELECT kid AS Kid, kind AS Kind, name AS Name, joined_at AS JoinedAt FROM trusted_keys
-            WHERE removed_at IS NULL AND name || ' ' || kid > @after
-            ORDER BY name || ' ' || kid LIMIT @limit
+            WHERE removed_at IS NULL AND name || '/' || kid > @after
+            ORDER BY name || '/' || kid LIMIT @limit
             """, new { after, limit = limit + 1 }, cancellationToken)).Select(row => new PartRecord(row.Kid, row.Kind, row.Name, DateTimeOffset.FromUnixTimeSeconds(row.JoinedAt)))];
 
     /// <summary>Takes a key out of the trust set, for good. Again is the same.</summary>
