@@ -48,7 +48,7 @@ internal static partial class FoundryCommand
         catch (OperationCanceledException)
         {
             await surroundings.Error.WriteLineAsync("foundry: cancelled");
-            return ExitCode.Failed;
+            return ExitCode.Interrupted;
         }
         catch (IOException fault)
         {
@@ -73,7 +73,7 @@ internal static partial class FoundryCommand
             [
                 "Everything goes through the gateway. The token that says who you are comes from the environment variable "
                     + $"{TokenSource.EnvironmentVariable}, or from a file with --token-file; never from the command line, and it is never shown.",
-                "Exit codes: 0 done; 1 refused or failed; 2 the command line is wrong or incomplete, and nothing was sent.",
+                "Exit codes: 0 done; 1 refused or failed; 2 the command line is wrong or incomplete, and nothing was sent; 130 interrupted.",
             ],
         };
         Command[] nouns =
@@ -163,4 +163,6 @@ internal static class ExitCode
     public const int Failed = 1;
     /// <summary>The command line, its environment or a file it names is wrong or incomplete; nothing was sent.</summary>
     public const int Usage = 2;
+    /// <summary>Stopped from outside (Ctrl-C, SIGTERM) before it was done: 128 and SIGINT's number, as shells have it.</summary>
+    public const int Interrupted = 130;
 }

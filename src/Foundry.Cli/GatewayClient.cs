@@ -52,14 +52,14 @@ internal sealed class GatewayClient : IDisposable
     public Task<Answer> GetTenantAsync(string id, CancellationToken cancellationToken) =>
         GetAsync($"/v1/tenants/{Segment(id)}", cancellationToken);
 
-    public Task<Answer> IssueTokenAsync(TokenRequest token, CancellationToken cancellationToken) =>
-        SendAsync(HttpMethod.Post, "/v1/tokens", Json(token, WireJson.Default.TokenRequest), cancellationToken);
+    public Task<Answer> IssueTokenAsync(TokenRequest token, string? idempotencyKey, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Post, "/v1/tokens", Json(token, WireJson.Default.TokenRequest), cancellationToken, idempotencyKey);
 
     public Task<Answer> VerifyTokenAsync(string token, CancellationToken cancellationToken) =>
         SendAsync(HttpMethod.Post, "/v1/tokens/verify", Json(new VerifyRequest(token), WireJson.Default.VerifyRequest), cancellationToken);
 
-    public Task<Answer> RevokeTokenAsync(string idOrKey, CancellationToken cancellationToken) =>
-        SendAsync(HttpMethod.Delete, $"/v1/tokens/{Segment(idOrKey)}", null, cancellationToken);
+    public Task<Answer> RevokeTokenAsync(string idOrKey, bool descendants, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Delete, $"/v1/tokens/{Segment(idOrKey)}" + Query(("descendants", descendants ? "true" : null)), null, cancellationToken);
 
     public Task<Answer> ListTokensAsync(string tenant, string? include, string? cursor, CancellationToken cancellationToken) =>
         GetAsync($"/v1/tenants/{Segment(tenant)}/tokens" + Query(("include", include), ("cursor", cursor)), cancellationToken);

@@ -30,6 +30,9 @@ internal sealed class StandInGateway : IAsyncDisposable
     /// <summary>The answers to come, in order; the last is given for ever.</summary>
     public ConcurrentQueue<Said> Answers { get; } = new();
 
+    /// <summary>Answers in place of <see cref="Answers"/>, where what is said depends on what is asked.</summary>
+    public Func<Asked, Said>? Answering { get; set; }
+
     public Asked Only => Assert.Single(Requests);
 
     public static async Task<StandInGateway> StartAsync(params Said[] answers)
@@ -56,7 +59,8 @@ internal sealed class StandInGateway : IAsyncDisposable
     {
         using var body = new MemoryStream();
         await context.Request.Body.CopyToAsync(body, context.RequestAborted);
-        if (!(Answers.Count > 1 ? Answers.TryDequeue(out var said) : Answers.TryPeek(out said)))
+        Said? said = null;
+        if (Answering is null && !(Answers.Count > 1 ? Answers.TryDequeue(out said) : Answers.TryPeek(out said)))
             said = Said.Json("{}");
         var asked = new Asked(
             context.Request.Method,
@@ -65,7 +69,10 @@ internal sealed class StandInGateway : IAsyncDisposable
             context.Request.Headers["Idempotency-Key"].ToString(),
             Encoding.UTF8.GetString(body.ToArray()));
         Requests.Enqueue(asked);
+        said ??= Answering!(asked);
         await _asked.Writer.WriteAsync(asked);
+        if (said.NotBefore is not null)
+            await said.NotBefore.WaitAsync(context.RequestAborted);
         if (said.BreaksOff)
         {
             context.Response.ContentLength = said.Body.Length + 1;
@@ -92,6 +99,8 @@ internal sealed record Said(int Status, string? ContentType, byte[] Body)
 {
     public IReadOnlyList<(string Name, string Value)> Headers { get; init; } = [];
     public bool BreaksOff { get; init; }
+    /// <summary>What the answer is held back for.</summary>
+    public Task? NotBefore { get; init; }
 
     public static Said Json(string json, int status = 200) => new(status, "application/json", Encoding.UTF8.GetBytes(json));
 
