@@ -35,6 +35,7 @@ public static class Ledger
             services.GetRequiredService<ILoggerFactory>(), services.GetRequiredService<Disk>()));
         builder.Services.AddSingleton(services => services.GetRequiredService<LedgerState>().Shelf);
         builder.Services.AddSingleton<ReadRecorder>();
+        builder.Services.AddSingleton<TailSeats>();
         builder.Services.AddSingleton<StartVerifier>();
         builder.Services.AddHostedService(services => services.GetRequiredService<StartVerifier>());
         return [listen];
@@ -51,6 +52,7 @@ public static class Ledger
         app.MapHealth();
         app.MapAppend();
         app.MapEntries();
+        app.MapTail();
         app.MapCheckpoint();
         app.MapContract();
         app.MapTiles();

@@ -1,6 +1,5 @@
 using System.Diagnostics;
-using System.Net;
-using System.Net.Sockets;
+using Foundry.Testing;
 
 namespace Foundry.Ledger.Tests;
 
@@ -21,12 +20,7 @@ internal sealed class LedgerProcess : IDisposable
     /// <summary>Starts one in a folder.</summary>
     public static LedgerProcess Start(string folder)
     {
-        int port;
-        using (var listener = new TcpListener(IPAddress.Loopback, 0))
-        {
-            listener.Start();
-            port = ((IPEndPoint)listener.LocalEndpoint).Port;
-        }
+        var port = LoopbackPort.Free();
         var start = new ProcessStartInfo("dotnet", [typeof(Ledger).Assembly.Location])
         {
             RedirectStandardError = true,

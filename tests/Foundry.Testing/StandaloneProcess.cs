@@ -1,8 +1,6 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Globalization;
-using System.Net;
-using System.Net.Sockets;
 using System.Runtime.InteropServices;
 
 namespace Foundry.Testing;
@@ -40,16 +38,7 @@ public sealed partial class StandaloneProcess : IAsyncDisposable
     public sealed record Ports(int Gateway, int Ops, int Issuance, int Ledger, int Fleet)
     {
         /// <summary>Finds five.</summary>
-        public static Ports Free()
-        {
-            var listeners = Enumerable.Range(0, 5).Select(_ => new TcpListener(IPAddress.Loopback, 0)).ToArray();
-            foreach (var listener in listeners)
-                listener.Start();
-            var ports = listeners.Select(listener => ((IPEndPoint)listener.LocalEndpoint).Port).ToArray();
-            foreach (var listener in listeners)
-                listener.Dispose();
-            return new(ports[0], ports[1], ports[2], ports[3], ports[4]);
-        }
+        public static Ports Free() => new(LoopbackPort.Free(), LoopbackPort.Free(), LoopbackPort.Free(), LoopbackPort.Free(), LoopbackPort.Free());
     }
 
     public string Data { get; }

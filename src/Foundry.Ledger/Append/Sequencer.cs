@@ -40,6 +40,7 @@ internal sealed partial class Sequencer : IDisposable
     private bool _isClosed;
     private volatile bool _hasFailed;
     private volatile LogState _state;
+    private TaskCompletionSource _grown = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     /// <summary>Takes over a recovered log, and finishes what its last owner had committed but not published.</summary>
     public Sequencer(LedgerOptions options, TimeProvider time, ILogger log, Disk disk, DiskThreads threads, LogFolder folder, NoteKey key, RecoveredLog recovered)
@@ -66,6 +67,9 @@ internal sealed partial class Sequencer : IDisposable
 
     /// <summary>Entries that a search finds.</summary>
     public long SearchableSize => Volatile.Read(ref _searchableSize);
+
+    /// <summary>Ends once searches find more than at the time of asking. Ask before looking, and nothing is missed between.</summary>
+    public Task Grown => Volatile.Read(ref _grown).Task;
 
     /// <summary>Whether a write has failed; the log then takes no more.</summary>
     public bool HasFailed => _hasFailed;
@@ -203,6 +207,7 @@ internal sealed partial class Sequencer : IDisposable
             _completed.Clear();
             _index.Add(entries);
             Volatile.Write(ref _searchableSize, _index.Size);
+            Interlocked.Exchange(ref _grown, new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously)).TrySetResult();
             ArmPublishing();
         }
         for (var i = 0; i < batch.Count; i++)

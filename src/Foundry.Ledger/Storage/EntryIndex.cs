@@ -27,7 +27,8 @@ internal sealed class EntryIndex : IDisposable
         INSERT OR IGNORE INTO meta VALUES ('version', 1), ('size', 0);
         """;
 
-    private static readonly long _manyFields = Hash("many", "");
+    /// <summary>The term of entries with more fields than are indexed one by one.</summary>
+    public static readonly long ManyFields = Hash("many", "");
 
     private readonly string _path;
     private readonly SqliteConnection _connection;
@@ -107,26 +108,39 @@ internal sealed class EntryIndex : IDisposable
         Size = size;
     }
 
-    /// <summary>Cursors behind <paramref name="since"/> of entries that may have all these fields, in order. On a connection of its own, so that a search never waits for an append.</summary>
-    public static List<long> Search(string path, IReadOnlyList<KeyValuePair<string, string>> fields, long since, int limit)
+    /// <summary>Looks terms up, on a connection of its own, so that a search never waits for an append.</summary>
+    internal sealed class Reader : IDisposable
     {
-        using var connection = Connect(path, SqliteOpenMode.ReadOnly);
-        using var command = connection.CreateCommand();
-        var one = "SELECT cursor FROM terms WHERE term IN ($term{0}, $many) AND cursor > $since";
-        var all = string.Join(" INTERSECT ", Enumerable.Range(0, fields.Count).Select(i => string.Format(null, one, i)));
-#pragma warning disable CA2100 // The text is made of constants and parameter numbers.
-        command.CommandText = $"SELECT DISTINCT cursor FROM ({all}) ORDER BY cursor LIMIT $limit";
-#pragma warning restore CA2100
-        for (var i = 0; i < fields.Count; i++)
-            command.Parameters.AddWithValue($"$term{i}", Hash(fields[i].Key, "=" + fields[i].Value));
-        command.Parameters.AddWithValue("$many", _manyFields);
-        command.Parameters.AddWithValue("$since", since);
-        command.Parameters.AddWithValue("$limit", limit);
-        var cursors = new List<long>();
-        using var reader = command.ExecuteReader();
-        while (reader.Read())
-            cursors.Add(reader.GetInt64(0));
-        return cursors;
+        private readonly SqliteConnection _connection;
+        private readonly SqliteCommand _command;
+
+        /// <summary>Opens the index of a log.</summary>
+        public Reader(string path)
+        {
+            _connection = Connect(path, SqliteOpenMode.ReadOnly);
+            _command = _connection.CreateCommand();
+            _command.CommandText = "SELECT cursor FROM terms WHERE term = $term AND cursor >= $from ORDER BY cursor LIMIT $limit";
+            foreach (var name in (string[])["$term", "$from", "$limit"])
+                _command.Parameters.Add(name, SqliteType.Integer);
+        }
+
+        /// <summary>The first cursors of a term, in order, from one on.</summary>
+        public List<long> Cursors(long term, long from, int limit)
+        {
+            (_command.Parameters[0].Value, _command.Parameters[1].Value, _command.Parameters[2].Value) = (term, from, limit);
+            var cursors = new List<long>();
+            using var reader = _command.ExecuteReader();
+            while (reader.Read())
+                cursors.Add(reader.GetInt64(0));
+            return cursors;
+        }
+
+        /// <inheritdoc/>
+        public void Dispose()
+        {
+            _command.Dispose();
+            _connection.Dispose();
+        }
     }
 
     /// <summary>Whether a payload has all these string members at its top.</summary>
@@ -170,6 +184,9 @@ internal sealed class EntryIndex : IDisposable
         return connection;
     }
 
+    /// <summary>The term of a field and its value.</summary>
+    public static long TermOfField(KeyValuePair<string, string> field) => Hash(field.Key, "=" + field.Value);
+
     private static IEnumerable<long> TermsOf(Entry entry)
     {
         yield return Hash(entry.Writer, entry.PayloadId);
@@ -183,7 +200,7 @@ internal sealed class EntryIndex : IDisposable
                 continue;
             if (++count > FieldsMax)
             {
-                yield return _manyFields;
+                yield return ManyFields;
                 yield break;
             }
             if (TermOf(member) is { } term)

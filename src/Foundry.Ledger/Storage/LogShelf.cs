@@ -195,6 +195,9 @@ internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILogger
         /// <inheritdoc cref="Sequencer.SearchableSize"/>
         public long SearchableSize => sequencer.SearchableSize;
 
+        /// <inheritdoc cref="Sequencer.Grown"/>
+        public Task Grown => sequencer.Grown;
+
         /// <inheritdoc cref="Sequencer.AppendAsync"/>
         public ValueTask<AppendOutcome> AppendAsync(string writer, string payloadId, ReadOnlyMemory<byte> payload, CancellationToken cancellation) =>
             sequencer.AppendAsync(writer, payloadId, payload, cancellation);

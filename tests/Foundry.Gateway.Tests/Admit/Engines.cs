@@ -1,8 +1,6 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Globalization;
-using System.Net;
-using System.Net.Sockets;
 using System.Text.Json;
 using Foundry.Contracts;
 using Foundry.Gateway.Admit;
@@ -232,11 +230,7 @@ internal sealed class OwnRedis : IDisposable
 
     public static async Task<OwnRedis> StartAsync(params string[] settings)
     {
-        using var probe = new TcpListener(IPAddress.Loopback, 0);
-        probe.Start();
-        var port = ((IPEndPoint)probe.LocalEndpoint).Port;
-        probe.Stop();
-        var redis = new OwnRedis(port, settings);
+        var redis = new OwnRedis(LoopbackPort.Free(), settings);
         try
         {
             await redis.StartAgainAsync();
