@@ -18,8 +18,8 @@ internal static class Advice
         ["wrong_issuer"] = "this token is another deployment's: check --gateway",
         ["revoked"] = "ask your administrator why, and for a new token ('foundry token issue')",
         ["tenant_suspended"] = "ask the platform's administrator: the tenant is suspended",
-        ["stale_policy"] = "roles have changed since it was issued: renew it (POST /v1/tokens/renew) or have a new one issued",
-        ["invalid_proof"] = "this token is bound to its key and needs a proof (DPoP), which this command does not send: use a token without",
+        ["stale_policy"] = "roles have changed since it was issued: 'foundry token renew', or have a new one issued",
+        ["invalid_proof"] = $"this needs a proof of the token's key: name the key's file in {GlobalOptions.KeyFileVariable}; if it is named, check this machine's clock, and that --gateway is an address the gateway knows as its own",
     };
 
     private static readonly Dictionary<string, string> ByCode = new(StringComparer.Ordinal)

@@ -67,12 +67,14 @@ internal static partial class FoundryCommand
             "foundry tenant create acme-corp --display-name 'Acme Corporation' --max-vms 10 --storage-quota-gb 100 --api-rate-limit-rpm 600",
             "foundry keys new --out alice.key",
             "export PLATFORM_TOKEN=$(foundry token issue --tenant acme-corp --scope input --key-file alice.key --expires 24h)",
-            "foundry vm list --output json | jq '.[].vm_id'")
+            "foundry vm list --output json | jq '.[].vm_id'",
+            "foundry request GET /v1/quota")
         {
             Details =
             [
                 "Everything goes through the gateway. The token that says who you are comes from the environment variable "
                     + $"{TokenSource.EnvironmentVariable}, or from a file with --token-file; never from the command line, and it is never shown.",
+                $"Where {GlobalOptions.KeyFileVariable} names the file of the token's key, each request carries a proof of it (DPoP), as bound tokens need.",
                 "Exit codes: 0 done; 1 refused or failed; 2 the command line is wrong or incomplete, and nothing was sent; 130 interrupted.",
             ],
         };
@@ -85,6 +87,7 @@ internal static partial class FoundryCommand
             VmCommands.Create(globals),
             LedgerCommands.Create(globals),
             StatusCommand.Create(globals),
+            RequestCommand.Create(globals),
         ];
         foreach (var noun in nouns)
             root.Subcommands.Add(noun);

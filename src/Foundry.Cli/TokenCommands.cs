@@ -12,10 +12,11 @@ internal static class TokenCommands
 {
     private static readonly string[] Columns = ["token_id", "scope", "subject_pubkey", "issued_at", "expires_at", "status", "issued_by"];
 
-    public static Command Create(GlobalOptions globals) => new Command("token", "Capability tokens: issue, promote, verify, revoke, list")
+    public static Command Create(GlobalOptions globals) => new Command("token", "Capability tokens: issue, promote, renew, verify, revoke, list")
     {
         Issue(globals),
         TokenPromote.Create(globals),
+        Renew(globals),
         Verify(globals),
         Revoke(globals),
         List(globals),
@@ -68,7 +69,36 @@ internal static class TokenCommands
                 var answer = await session.Gateway.IssueTokenAsync(ask.Request(parse) with { SubjectPubkey = key, UserId = parse.GetValue(userId) }, null, cancellationToken);
                 if (!answer.IsAccepted || output.AsJson)
                     return output.Finish(answer, static _ => { });
-                return Deliver(answer, output, reserved, "token issued", out var refused) is null ? refused : ExitCode.Done;
+                return Deliver(answer, output, reserved, _ => "token issued", out var refused) is null ? refused : ExitCode.Done;
+            }
+        });
+    }
+
+    private static Verb Renew(GlobalOptions globals)
+    {
+        var keyFile = new Option<string?>("--key-file") { HelpName = "FILE", Description = $"The token's own key. Default: {GlobalOptions.KeyFileVariable}" };
+        var file = new Option<string?>("--out") { HelpName = "FILE", Description = "Write the token to this new file (mode 0600) and not to standard output" };
+        var verb = new Verb("renew", "Get your own token as it would be issued today",
+            "foundry token renew --token-file alice.token --key-file alice.key --out alice.new.token")
+        {
+            Details = ["Mends a token that is refused because roles have changed (stale_policy). It has the same rights or fewer and the same end, so it is no way to a longer life; where nothing has changed, it is the same token."],
+        };
+        verb.Options.Add(keyFile);
+        verb.Options.Add(file);
+        return verb.Runs(globals, keyFile: keyFile, body: async (session, cancellationToken) =>
+        {
+            var output = session.Output;
+            if (session.Key is null)
+                return output.Misused(new Complaint("only who holds the token's key can renew it", $"name the key's file with --key-file or in {GlobalOptions.KeyFileVariable}"));
+            SecretFile? reserved = null;
+            if (session.Parse.GetValue(file) is { } path && !SecretFile.TryReserve(path, out reserved, out var taken))
+                return output.Failed(taken.Value);
+            using (reserved)
+            {
+                var answer = await session.Gateway.RenewTokenAsync(cancellationToken);
+                if (!answer.IsAccepted || output.AsJson)
+                    return output.Finish(answer, static _ => { });
+                return Deliver(answer, output, reserved, issued => issued.Token == session.Token!.Current ? "nothing has changed: this is the same token" : "token renewed", out var refused) is null ? refused : ExitCode.Done;
             }
         });
     }
@@ -93,7 +123,7 @@ internal static class TokenCommands
     }
 
     /// <summary>Hands an issued token over: to its file, else to standard output; what it is good for goes to standard error.</summary>
-    internal static IssuedToken? Deliver(Answer answer, Output output, SecretFile? file, string what, out int exit)
+    internal static IssuedToken? Deliver(Answer answer, Output output, SecretFile? file, Func<IssuedToken, string> what, out int exit)
     {
         exit = ExitCode.Done;
         if (!TryReadIssued(answer, out var issued))
@@ -102,7 +132,7 @@ internal static class TokenCommands
             return null;
         }
         file?.Write(issued.Token);
-        output.Note(what);
+        output.Note(what(issued));
         output.Detail("token id", issued.TokenId);
         output.Detail("tenant", issued.TenantId);
         output.Detail("scope", issued.Scope);

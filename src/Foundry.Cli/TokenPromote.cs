@@ -75,7 +75,7 @@ internal static class TokenPromote
             var answer = await session.Gateway.IssueTokenAsync(request, null, cancellationToken);
             if (!answer.IsAccepted)
                 return output.Refused(answer);
-            issued = TokenCommands.Deliver(answer, output, reserved, "token issued", out var exit);
+            issued = TokenCommands.Deliver(answer, output, reserved, _ => "token issued", out var exit);
             if (issued is null)
                 return exit;
         }

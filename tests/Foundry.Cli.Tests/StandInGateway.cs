@@ -67,7 +67,8 @@ internal sealed class StandInGateway : IAsyncDisposable
             context.Request.Path + context.Request.QueryString.ToString(),
             context.Request.Headers.Authorization.ToString(),
             context.Request.Headers["Idempotency-Key"].ToString(),
-            Encoding.UTF8.GetString(body.ToArray()));
+            Encoding.UTF8.GetString(body.ToArray()))
+        { Headers = context.Request.Headers.ToDictionary(header => header.Key, header => header.Value.ToString(), StringComparer.OrdinalIgnoreCase) };
         Requests.Enqueue(asked);
         said ??= Answering!(asked);
         await _asked.Writer.WriteAsync(asked);
@@ -92,7 +93,11 @@ internal sealed class StandInGateway : IAsyncDisposable
 }
 
 /// <summary>A request as the stand-in got it.</summary>
-internal sealed record Asked(string Method, string Target, string Authorization, string IdempotencyKey, string Body);
+internal sealed record Asked(string Method, string Target, string Authorization, string IdempotencyKey, string Body)
+{
+    /// <summary>All of its headers.</summary>
+    public IReadOnlyDictionary<string, string> Headers { get; init; } = new Dictionary<string, string>();
+}
 
 /// <summary>An answer of the stand-in's.</summary>
 internal sealed record Said(int Status, string? ContentType, byte[] Body)

@@ -33,42 +33,16 @@ internal static class BulkList
     public static bool TryReadIds(string path, Output output, [NotNullWhen(true)] out List<BulkItem>? items, [NotNullWhen(false)] out Complaint? complaint) =>
         TryRead(path, output, IdOf, out items, out complaint);
 
-    /// <summary>The whole text of a file that is not too long for one.</summary>
-    public static bool TryReadText(string path, int bytesMax, [NotNullWhen(true)] out string? text, [NotNullWhen(false)] out Complaint? complaint)
-    {
-        text = null;
-        complaint = null;
-        try
-        {
-            using var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
-            using var whole = new MemoryStream();
-            var buffer = new byte[64 * 1024];
-            for (int read; (read = file.Read(buffer)) > 0 && whole.Length <= bytesMax;)
-                whole.Write(buffer, 0, read);
-            if (whole.Length <= bytesMax)
-            {
-                text = Encoding.UTF8.GetString(whole.GetBuffer(), 0, (int)whole.Length);
-                return true;
-            }
-            complaint = new Complaint($"{path} is longer than {bytesMax / 1024 / 1024} MiB", "split it");
-        }
-        catch (Exception fault) when (fault is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
-        {
-            complaint = new Complaint($"{path} cannot be read: {fault.Message}", "name a file that can");
-        }
-        return false;
-    }
-
     private static bool TryRead(string path, Output output, Func<string[], int, (BulkItem? Item, string Wrong)> read,
         [NotNullWhen(true)] out List<BulkItem>? items, [NotNullWhen(false)] out Complaint? complaint)
     {
         items = null;
-        if (!TryReadText(path, FileBytesMax, out var text, out complaint))
+        if (!BoundedFile.TryRead(path, FileBytesMax, out var bytes, out complaint))
             return false;
         var good = new List<BulkItem>();
         var lineOf = new Dictionary<string, int>(StringComparer.Ordinal);
         var (line, wrong) = (0, 0);
-        foreach (var whole in text.TrimStart('\uFEFF').EnumerateLines())
+        foreach (var whole in Encoding.UTF8.GetString(bytes).TrimStart('\uFEFF').EnumerateLines())
         {
             line++;
             var comment = whole.IndexOf('#');

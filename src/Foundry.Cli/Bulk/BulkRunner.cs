@@ -61,7 +61,7 @@ internal sealed class BulkRunner(Session session, ResultFile results, string doi
             try
             {
                 while (!stop.IsCancellationRequested && Interlocked.Increment(ref next) is var at && at < left.Count)
-                    Settle(left[at], await CallAsync(left[at], call, stop.Token));
+                    Settle(left[at], await CallAsync(left[at], call, stop.Token, cancellationToken));
             }
             catch (OperationCanceledException)
             {
@@ -106,14 +106,14 @@ internal sealed class BulkRunner(Session session, ResultFile results, string doi
         }
     }
 
-    private async Task<Answer> CallAsync(BulkItem item, Func<BulkItem, CancellationToken, Task<Answer>> call, CancellationToken cancellationToken)
+    private async Task<Answer> CallAsync(BulkItem item, Func<BulkItem, CancellationToken, Task<Answer>> call, CancellationToken stop, CancellationToken cancellationToken)
     {
         for (var attempt = 1; ; attempt++)
         {
             while (RestOfPause() is { Ticks: > 0 } rest)
-                await Task.Delay(rest, _time, cancellationToken);
+                await Task.Delay(rest, _time, stop);
+            // What is on its way when another worker stops the run is still taken in.
             var answer = await call(item, cancellationToken);
-            cancellationToken.ThrowIfCancellationRequested();
             // A rate lets one of a few waiting workers through at a time: while anything is done, none gives up.
             if (answer.Status == 429 ? IsStandstill() : !CanTimeMend(answer) || attempt >= AttemptsMax)
                 return answer;

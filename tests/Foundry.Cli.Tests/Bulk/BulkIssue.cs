@@ -83,7 +83,8 @@ public sealed class BulkIssue : IAsyncLifetime
     public async Task Stops_at_what_would_refuse_the_rest_too_and_goes_on_from_there()
     {
         var keys = FakeIssuance.Keys(30);
-        _gateway.Answering = asked => _issuance.Issued < 7 ? _issuance.Answer(asked) : Said.Problem(401, "invalid_token", "expired");
+        var asking = 0;
+        _gateway.Answering = asked => Interlocked.Increment(ref asking) <= 7 ? _issuance.Answer(asked) : Said.Problem(401, "invalid_token", "expired");
         var stopped = await RunAsync(List(keys), "--concurrency", "4");
         Assert.Equal(ExitCode.Failed, stopped.Exit);
         Assert.InRange(_gateway.Requests.Count, 8, 7 + 4);
