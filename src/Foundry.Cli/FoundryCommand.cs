@@ -86,6 +86,7 @@ internal static partial class FoundryCommand
             NodeCommands.Create(globals),
             VmCommands.Create(globals),
             LedgerCommands.Create(globals),
+            WitnessCommands.Create(globals),
             StatusCommand.Create(globals),
             RequestCommand.Create(globals),
         ];

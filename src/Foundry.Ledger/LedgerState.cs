@@ -1,20 +1,22 @@
+using Foundry.Ledger.Keys;
 using Foundry.Ledger.Storage;
-using Foundry.Proofs;
 using Foundry.ServiceDefaults;
 
 namespace Foundry.Ledger;
 
-/// <summary>The ledger's folder, held by this process alone: its key, and the shelf of logs.</summary>
+/// <summary>The ledger's folder, held by this process alone: its keys, and the shelf of logs.</summary>
 internal sealed class LedgerState : IDisposable
 {
-    // A tenant may be called "lock"; none has a dot in its name.
-    private const string LockFile = "ledger.lock";
+    /// <summary>Held by the process. A tenant may be called "lock"; none has a dot in its name.</summary>
+    public const string LockFile = "ledger.lock";
 
     private readonly IDisposable _lock;
-    private readonly NoteKey _key;
 
-    private LedgerState(IDisposable held, NoteKey key, LogShelf shelf, string root) =>
-        (_lock, _key, Shelf, Root) = (held, key, shelf, root);
+    private LedgerState(IDisposable held, LedgerKeys keys, LogShelf shelf, string root) =>
+        (_lock, Keys, Shelf, Root) = (held, keys, shelf, root);
+
+    /// <summary>The keys that sign.</summary>
+    public LedgerKeys Keys { get; }
 
     /// <summary>The open logs.</summary>
     public LogShelf Shelf { get; }
@@ -29,8 +31,8 @@ internal sealed class LedgerState : IDisposable
         var held = folder.Lock(LockFile);
         try
         {
-            var key = LedgerKey.Open(folder);
-            return new LedgerState(held, key, new LogShelf(options, time, logs, disk, key, folder.Path), folder.Path);
+            var keys = LedgerKeys.Open(folder, time);
+            return new LedgerState(held, keys, new LogShelf(options, time, logs, disk, keys, folder.Path), folder.Path);
         }
         catch
         {
@@ -43,7 +45,7 @@ internal sealed class LedgerState : IDisposable
     public void Dispose()
     {
         Shelf.Dispose();
-        _key.Dispose();
+        Keys.Dispose();
         _lock.Dispose();
     }
 }

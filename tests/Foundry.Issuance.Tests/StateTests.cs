@@ -81,6 +81,8 @@ public sealed class Restart
     [InlineData("Issuance:Issuer", "ftp://example.org")]
     [InlineData("Issuance:ChangesKept", "1")]
     [InlineData("Issuance:ChangesKept", "many")]
+    [InlineData("Issuance:TokensKept", "00:59:00")]
+    [InlineData("Issuance:TokensKept", "forever")]
     [InlineData("Issuance:DefaultTenant", "Acme")]
     [InlineData("Issuance:Listen", "http://0.0.0.0:9210")]
     [InlineData("Issuance:Lisen", "http://127.0.0.1:9210")]

@@ -1,6 +1,7 @@
 using System.Security.Cryptography;
 using System.Text;
 using Foundry.Ledger.Append;
+using Foundry.Ledger.Keys;
 using Foundry.Ledger.Storage;
 using Foundry.Proofs;
 using Microsoft.Extensions.Logging.Abstractions;
@@ -33,13 +34,13 @@ internal sealed class LedgerFolder : IDisposable
         get
         {
             lock (_key)
-                return _shelf ??= new LogShelf(Options, Time, NullLoggerFactory.Instance, Disk, _key, Path);
+                return _shelf ??= new LogShelf(Options, Time, NullLoggerFactory.Instance, Disk, new LedgerKeys(_key, Time), Path);
         }
     }
 
     public static ModuleId Module(string name) => ModuleId.TryParse(name, out var module) ? module : throw new ArgumentException(name);
 
-    public NoteVerifier Verifier(string module) => _key.VerifierFor(Options.OriginOf(Module(module)));
+    public LogVerifier Verifier(string module) => new(_key.VerifierFor(Options.OriginOf(Module(module))));
 
     public LogFolder Log(string module) => new(Path, Module(module));
 

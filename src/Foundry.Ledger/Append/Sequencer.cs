@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Collections.Immutable;
+using Foundry.Ledger.Keys;
 using Foundry.Ledger.Recovery;
 using Foundry.Ledger.Storage;
 using Foundry.Proofs;
@@ -20,7 +21,8 @@ internal sealed partial class Sequencer : IDisposable
     private readonly Disk _disk;
     private readonly DiskThreads _threads;
     private readonly LogFolder _folder;
-    private readonly NoteKey _key;
+    private readonly LedgerKeys _keys;
+    private readonly Action? _published;
     private readonly string _origin;
 
     private readonly ConcurrentQueue<Pending> _queue = new();
@@ -43,9 +45,9 @@ internal sealed partial class Sequencer : IDisposable
     private TaskCompletionSource _grown = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     /// <summary>Takes over a recovered log, and finishes what its last owner had committed but not published.</summary>
-    public Sequencer(LedgerOptions options, TimeProvider time, ILogger log, Disk disk, DiskThreads threads, LogFolder folder, NoteKey key, RecoveredLog recovered)
+    public Sequencer(LedgerOptions options, TimeProvider time, ILogger log, Disk disk, DiskThreads threads, LogFolder folder, LedgerKeys keys, RecoveredLog recovered, Action? published = null)
     {
-        (_options, _time, _log, _disk, _threads, _folder, _key) = (options, time, log, disk, threads, folder, key);
+        (_options, _time, _log, _disk, _threads, _folder, _keys, _published) = (options, time, log, disk, threads, folder, keys, published);
         _origin = options.OriginOf(folder.Module);
         _tree = recovered.Tree;
         _tree.Completed = (tile, hashes) => _completed[tile] = hashes.ToArray();
@@ -197,7 +199,7 @@ internal sealed partial class Sequencer : IDisposable
             var leaves = entries.ConvertAll(entry => (ReadOnlyMemory<byte>)entry.Encode());
             foreach (var leaf in leaves)
                 _tree.Append(TreeHash.OfLeaf(leaf.Span));
-            var note = new Checkpoint(_origin, _tree.Size, _tree.Root).Sign(_key).Encode();
+            var note = _keys.Sign(new Checkpoint(_origin, _tree.Size, _tree.Root)).Encode();
 
             // The commit point is inside: entries and checkpoint become durable together, by one flush.
             _journal.Append(_disk, new JournalFrame(start, leaves, note));
@@ -281,6 +283,7 @@ internal sealed partial class Sequencer : IDisposable
             StartNewJournal();
         foreach (var tile in replaced)
             _disk.Delete(_folder.FileOf(tile));
+        _published?.Invoke();
     }
 
     /// <summary>Puts a journal in place that holds only what no full bundle holds. All else in the old one is published and durable.</summary>

@@ -1,4 +1,5 @@
 using Foundry.Ledger.Append;
+using Foundry.Ledger.Keys;
 using Foundry.Ledger.Recovery;
 using Foundry.Proofs;
 
@@ -8,7 +9,7 @@ namespace Foundry.Ledger.Storage;
 /// The logs that are open. A log is opened when it is first used and closed when others are used more, so that ten thousand
 /// quiet ones cost a folder each and nothing else. One whose write failed stays, closed to appends, until the ledger restarts.
 /// </summary>
-internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILoggerFactory logs, Disk disk, NoteKey key, string root) : IDisposable
+internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILoggerFactory logs, Disk disk, LedgerKeys keys, string root) : IDisposable
 {
     private readonly Lock _gate = new();
     private readonly Dictionary<ModuleId, Slot> _slots = [];
@@ -28,8 +29,11 @@ internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILogger
         }
     }
 
-    /// <summary>The verifier of a log's checkpoints.</summary>
-    public NoteVerifier VerifierOf(ModuleId module) => key.VerifierFor(options.OriginOf(module));
+    /// <summary>Told of each log whose checkpoint has been published. Called with the log in hand: it must not wait.</summary>
+    public Action<ModuleId>? Published { get; set; }
+
+    /// <summary>The keys that a log's checkpoints may be signed with.</summary>
+    public LogVerifier VerifierOf(ModuleId module) => keys.VerifierOf(options.OriginOf(module));
 
     /// <summary>Takes a log that exists into use.</summary>
     public bool TryOpen(ModuleId module, [System.Diagnostics.CodeAnalysis.NotNullWhen(true)] out OpenLog? log)
@@ -120,7 +124,7 @@ internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILogger
         var recovered = LogRecovery.Open(disk, folder, VerifierOf(folder.Module));
         try
         {
-            return new Sequencer(options, time, _log, disk, _threads, folder, key, recovered);
+            return new Sequencer(options, time, _log, disk, _threads, folder, keys, recovered, () => Published?.Invoke(folder.Module));
         }
         catch
         {
@@ -136,7 +140,7 @@ internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILogger
         if (Directory.Exists(folder.Unfinished))
             disk.DeleteFolder(folder.Unfinished);
         disk.CreateFolder(folder.Unfinished);
-        var checkpoint = new Checkpoint(options.OriginOf(folder.Module), 0, TreeHash.EmptyRoot).Sign(key).Encode();
+        var checkpoint = keys.Sign(new Checkpoint(options.OriginOf(folder.Module), 0, TreeHash.EmptyRoot)).Encode();
         disk.WriteFile(Path.Combine(folder.Unfinished, LogFolder.JournalName), JournalFile.Compose(0, null));
         disk.WriteFile(Path.Combine(folder.Unfinished, LogFolder.CheckpointName), checkpoint);
         disk.FlushFolder(folder.Unfinished);
