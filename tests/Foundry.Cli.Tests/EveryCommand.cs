@@ -23,6 +23,10 @@ public sealed class EveryCommand
             $$"""{"subject_pubkey":"{{PublicKey}}","scope":"read","expires_in_seconds":90}""" },
         { "token revoke 019a2b3c-0000-7000-8000-000000000000", "DELETE", "/v1/tokens/019a2b3c-0000-7000-8000-000000000000", "" },
         { "token revoke 11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=", "DELETE", $"/v1/tokens/{PublicKey}", "" },
+        { "token revoke some-id --descendants", "DELETE", "/v1/tokens/some-id?descendants=true", "" },
+        { $"token issue --scope user --pubkey {PublicKey} --proof", "POST", "/v1/tokens", $$"""{"subject_pubkey":"{{PublicKey}}","scope":"user","expires_in_seconds":86400,"proof":true}""" },
+        { "request get /v1/quota?tenant_id=acme-corp", "GET", "/v1/quota?tenant_id=acme-corp", "" },
+        { "request PATCH /v1/tenants/acme-corp --data {\"max_vms\":20}", "PATCH", "/v1/tenants/acme-corp", """{"max_vms":20}""" },
         { "token list --tenant globex --include revoked,expired", "GET", "/v1/tenants/globex/tokens?include=revoked%2Cexpired", "" },
         { "token list", "GET", "/v1/tenants/acme-corp/tokens", "" }, // the tenant that the caller's own token names
         { "token show some-id", "GET", "/v1/tokens/some-id", "" },
