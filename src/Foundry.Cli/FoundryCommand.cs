@@ -71,7 +71,7 @@ internal static partial class FoundryCommand
         {
             Details =
             [
-                "Everything goes through the gateway. The token that says who you are comes from the environment variable "
+                "Everything goes through the gateway, but for joining a part and 'admin reset'. The token that says who you are comes from the environment variable "
                     + $"{TokenSource.EnvironmentVariable}, or from a file with --token-file; never from the command line, and it is never shown.",
                 "Exit codes: 0 done; 1 refused or failed; 2 the command line is wrong or incomplete, and nothing was sent.",
             ],

@@ -1,3 +1,5 @@
+using System.Buffers;
+using System.IO.Pipelines;
 using System.Net;
 using System.Net.Http.Headers;
 using System.Net.Mime;
@@ -15,6 +17,10 @@ internal sealed class GatewayClient : IDisposable
 {
     /// <summary>How long a call may take, all told.</summary>
     public static readonly TimeSpan CallTimeout = TimeSpan.FromSeconds(30);
+    /// <summary>How long a stream may be silent; its heartbeats come every few seconds.</summary>
+    public static readonly TimeSpan SilenceMax = TimeSpan.FromSeconds(45);
+    /// <summary>Bytes of a stream's longest line: an entry with all its escapes.</summary>
+    public const int LineBytesMax = 512 * 1024;
     /// <summary>Bytes of the longest answer taken.</summary>
     public const int AnswerBytesMax = 128 * 1024 * 1024;
 
@@ -94,6 +100,63 @@ internal sealed class GatewayClient : IDisposable
     public Task<Answer> RemovePartAsync(string kid, CancellationToken cancellationToken) =>
         SendAsync(HttpMethod.Delete, $"/v1/parts/{Segment(kid)}", null, cancellationToken);
 
+    public Task<Answer> LedgerContractAsync(string? module, CancellationToken cancellationToken) =>
+        GetAsync("/v1/contract" + Query(("module_id", module)), cancellationToken);
+
+    public Task<Answer> LedgerCheckpointAsync(string? module, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Get, "/v1/checkpoint" + Query(("module_id", module)), null, cancellationToken, expectsJson: false);
+
+    /// <summary>A file of a log's, as c2sp.org/tlog-tiles names them: the body is its bytes.</summary>
+    public Task<Answer> LedgerFileAsync(string module, string file, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Get, $"/ledger/{Segment(module)}/{file}" + Query(("module_id", module)), null, cancellationToken, expectsJson: false);
+
+    /// <summary>
+    /// Follows a log, and ends when the server ends it: accepted, or broken off. The parameters are those of reading, less the limit.
+    /// </summary>
+    /// <param name="parameters">The query.</param>
+    /// <param name="take">Takes a line.</param>
+    /// <param name="cancellationToken">Ends it.</param>
+    public async Task<Answer> TailAsync(IReadOnlyDictionary<string, string> parameters, Action<ReadOnlyMemory<byte>> take, CancellationToken cancellationToken)
+    {
+        using var request = new HttpRequestMessage(HttpMethod.Get, _address + "/v1/tail" + Query([.. parameters.Select(parameter => (parameter.Key, (string?)parameter.Value))]));
+        request.Headers.Accept.ParseAdd($"application/x-ndjson, {Problem.MediaType}");
+        if (_token is not null)
+            request.Headers.Authorization = new AuthenticationHeaderValue("Bearer", _token.Current);
+        using var silence = new CancellationTokenSource(SilenceMax, _time);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(silence.Token, cancellationToken);
+        try
+        {
+            using var response = await _http.SendAsync(request, either.Token);
+            if (!response.IsSuccessStatusCode)
+                return await ReadAsync(response, expectsJson: true, either.Token);
+            var lines = PipeReader.Create(await response.Content.ReadAsStreamAsync(either.Token));
+            while (true)
+            {
+                var read = await lines.ReadAsync(either.Token);
+                silence.CancelAfter(SilenceMax);
+                var rest = read.Buffer;
+                while (rest.PositionOf((byte)'\n') is { } end)
+                {
+                    take(rest.Slice(0, end).ToArray());
+                    rest = rest.Slice(rest.GetPosition(1, end));
+                }
+                if (rest.Length > LineBytesMax)
+                    return Answer.Broken($"a line of {_address} is longer than {LineBytesMax / 1024} KiB", mayHaveHappened: false);
+                lines.AdvanceTo(rest.Start, rest.End);
+                if (read.IsCompleted)
+                    return new Answer { Status = (int)response.StatusCode };
+            }
+        }
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        {
+            return Answer.Broken($"the gateway at {_address} has been silent for {SilenceMax.TotalSeconds:0} s", mayHaveHappened: false);
+        }
+        catch (Exception fault) when (fault is HttpRequestException or IOException)
+        {
+            return Answer.Broken($"the connection to the gateway at {_address} failed: {fault.InnerException?.Message ?? fault.Message}", mayHaveHappened: false);
+        }
+    }
+
     public Task<Answer> HeartbeatAsync(byte[] heartbeat, CancellationToken cancellationToken) =>
         SendAsync(HttpMethod.Post, "/v1/nodes/heartbeat", heartbeat, cancellationToken);
 
@@ -102,7 +165,7 @@ internal sealed class GatewayClient : IDisposable
     private Task<Answer> GetAsync(string pathAndQuery, CancellationToken cancellationToken) =>
         SendAsync(HttpMethod.Get, pathAndQuery, null, cancellationToken);
 
-    private async Task<Answer> SendAsync(HttpMethod method, string pathAndQuery, byte[]? body, CancellationToken cancellationToken, string? idempotencyKey = null)
+    private async Task<Answer> SendAsync(HttpMethod method, string pathAndQuery, byte[]? body, CancellationToken cancellationToken, string? idempotencyKey = null, bool expectsJson = true)
     {
         using var request = new HttpRequestMessage(method, _address + pathAndQuery);
         request.Headers.Accept.ParseAdd($"{MediaTypeNames.Application.Json}, {Problem.MediaType}");
@@ -119,7 +182,7 @@ internal sealed class GatewayClient : IDisposable
         try
         {
             using var response = await _http.SendAsync(request, either.Token);
-            return await ReadAsync(response, either.Token);
+            return await ReadAsync(response, expectsJson, either.Token);
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
@@ -136,7 +199,7 @@ internal sealed class GatewayClient : IDisposable
         }
     }
 
-    private async Task<Answer> ReadAsync(HttpResponseMessage response, CancellationToken cancellationToken)
+    private async Task<Answer> ReadAsync(HttpResponseMessage response, bool expectsJson, CancellationToken cancellationToken)
     {
         var answer = new Answer
         {
@@ -153,7 +216,7 @@ internal sealed class GatewayClient : IDisposable
         {
             if (body.Length == 0 && response.StatusCode is HttpStatusCode.NoContent or HttpStatusCode.Accepted)
                 return answer;
-            return isJson && IsJson(body)
+            return !expectsJson || (isJson && IsJson(body))
                 ? answer with { Body = body }
                 : answer with { Failure = $"what answers at {_address} is not a Foundry gateway: it sent no JSON (status {answer.Status})" };
         }

@@ -28,11 +28,11 @@ public sealed record FeedMessage(
     /// <summary>Characters of the longest line.</summary>
     public const int LineCharsMax = 4 * 1024 * 1024;
     /// <summary>Tenants in a part of a snapshot.</summary>
-    public const int TenantsPerPart = 1_000;
-    /// <summary>Revoked tokens in a part of a snapshot.</summary>
-    public const int RevokedPerPart = 32_768;
-    /// <summary>Parts of the largest snapshot: a million tenants and six million revoked tokens that have not expired.</summary>
-    public const int PartsMax = 1_200;
+    public const int TenantsPerPart = 128;
+    /// <summary>Revoked tokens in a part of a snapshot: a line's text stays below 85,000 bytes, from which on .NET keeps what is dropped for longer.</summary>
+    public const int RevokedPerPart = 1_024;
+    /// <summary>Parts of the largest snapshot: a million tenants and eight million revoked tokens that have not expired.</summary>
+    public const int PartsMax = 16_000;
 }
 
 /// <summary>One change; exactly one member beside <see cref="Type"/> is set.</summary>

@@ -176,7 +176,7 @@ public sealed class Follower
 
         var parts = await part.SnapshotPartsAsync();
         // The trust set takes a tenant's place in the first; the second holds the last tenants and the first tokens.
-        Assert.Equal([1000, 4, 0], parts.Select(message => message.Changes.Count));
+        Assert.Equal([FeedMessage.TenantsPerPart, 4, 0], parts.Select(message => message.Changes.Count));
         Assert.Equal([0, FeedMessage.RevokedPerPart, 5], parts.Select(message => message.Revoked.GetValueOrDefault().Length / RevokedToken.PackedBytes));
         var snapshot = await part.SnapshotAsync();
         Assert.Equal(tenants, snapshot.Changes.Where(change => change.Type == "tenant").Select(change => change.Tenant!.TenantId).Distinct().Count());
