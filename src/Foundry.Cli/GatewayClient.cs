@@ -103,6 +103,15 @@ internal sealed class GatewayClient : IDisposable
     public Task<Answer> ReadEntriesAsync(IReadOnlyDictionary<string, string> parameters, CancellationToken cancellationToken) =>
         GetAsync("/v1/entries" + Query([.. parameters.Select(parameter => (parameter.Key, (string?)parameter.Value))]), cancellationToken);
 
+    public Task<Answer> MakePartCodeAsync(PartCodeRequest part, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Post, "/v1/parts/codes", Json(part, WireJson.Default.PartCodeRequest), cancellationToken);
+
+    public Task<Answer> ListPartsAsync(string? cursor, CancellationToken cancellationToken) =>
+        GetAsync("/v1/parts" + Query(("cursor", cursor)), cancellationToken);
+
+    public Task<Answer> RemovePartAsync(string kid, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Delete, $"/v1/parts/{Segment(kid)}", null, cancellationToken);
+
     public Task<Answer> LedgerContractAsync(string? module, CancellationToken cancellationToken) =>
         GetAsync("/v1/contract" + Query(("module_id", module)), cancellationToken);
 
@@ -162,15 +171,6 @@ internal sealed class GatewayClient : IDisposable
             return Answer.Broken($"the connection to the gateway at {_address} failed: {fault.InnerException?.Message ?? fault.Message}", mayHaveHappened: false);
         }
     }
-
-    public Task<Answer> MakePartCodeAsync(PartCodeRequest part, CancellationToken cancellationToken) =>
-        SendAsync(HttpMethod.Post, "/v1/parts/codes", Json(part, WireJson.Default.PartCodeRequest), cancellationToken);
-
-    public Task<Answer> ListPartsAsync(string? cursor, CancellationToken cancellationToken) =>
-        GetAsync("/v1/parts" + Query(("cursor", cursor)), cancellationToken);
-
-    public Task<Answer> RemovePartAsync(string kid, CancellationToken cancellationToken) =>
-        SendAsync(HttpMethod.Delete, $"/v1/parts/{Segment(kid)}", null, cancellationToken);
 
     public Task<Answer> HeartbeatAsync(byte[] heartbeat, CancellationToken cancellationToken) =>
         SendAsync(HttpMethod.Post, "/v1/nodes/heartbeat", heartbeat, cancellationToken);
