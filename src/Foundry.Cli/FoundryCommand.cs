@@ -86,6 +86,9 @@ internal static partial class FoundryCommand
             LedgerCommands.Create(globals),
             WitnessCommands.Create(globals),
             StatusCommand.Create(globals),
+            PartCommands.Create(globals),
+            GatewayCommands.Create(globals),
+            AdminCommands.Create(globals),
         ];
         foreach (var noun in nouns)
             root.Subcommands.Add(noun);

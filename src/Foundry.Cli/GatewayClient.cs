@@ -153,6 +153,15 @@ internal sealed class GatewayClient : IDisposable
         }
     }
 
+    public Task<Answer> MakePartCodeAsync(PartCodeRequest part, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Post, "/v1/parts/codes", Json(part, WireJson.Default.PartCodeRequest), cancellationToken);
+
+    public Task<Answer> ListPartsAsync(string? cursor, CancellationToken cancellationToken) =>
+        GetAsync("/v1/parts" + Query(("cursor", cursor)), cancellationToken);
+
+    public Task<Answer> RemovePartAsync(string kid, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Delete, $"/v1/parts/{Segment(kid)}", null, cancellationToken);
+
     public Task<Answer> HeartbeatAsync(byte[] heartbeat, CancellationToken cancellationToken) =>
         SendAsync(HttpMethod.Post, "/v1/nodes/heartbeat", heartbeat, cancellationToken);
 
