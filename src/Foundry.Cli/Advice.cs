@@ -55,6 +55,8 @@ internal static class Advice
         ["stale_reservation"] = "try again",
         ["answer_gone"] = "the token was issued, and cannot be shown again: look it up ('foundry token list'), revoke it, and issue another",
         ["in_progress"] = "wait for the first request to end, then repeat with the same --idempotency-key for its answer",
+        ["answer_gone"] = "it was done and the first answer is not kept: look whether you have what you need, and repeat it with another --idempotency-key if not",
+        ["tenant_deleting"] = "wait until the tenant is gone, or use another one",
         ["no_new_key"] = "put a new key into the folder that Issuance:KeysFolder names (openssl genpkey -algorithm ed25519), then rotate again",
         ["precondition_failed"] = "read it again; it has changed since",
         ["cursor_gone"] = "begin anew without --since",

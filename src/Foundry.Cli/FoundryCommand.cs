@@ -72,7 +72,7 @@ internal static partial class FoundryCommand
         {
             Details =
             [
-                "Everything goes through the gateway. The token that says who you are comes from the environment variable "
+                "Everything goes through the gateway, but for joining a part and 'admin reset'. The token that says who you are comes from the environment variable "
                     + $"{TokenSource.EnvironmentVariable}, or from a file with --token-file; never from the command line, and it is never shown.",
                 $"Where {GlobalOptions.KeyFileVariable} names the file of the token's key, each request carries a proof of it (DPoP), as bound tokens need.",
                 "Exit codes: 0 done; 1 refused or failed; 2 the command line is wrong or incomplete, and nothing was sent; 130 interrupted.",
@@ -89,6 +89,9 @@ internal static partial class FoundryCommand
             WitnessCommands.Create(globals),
             StatusCommand.Create(globals),
             RequestCommand.Create(globals),
+            PartCommands.Create(globals),
+            GatewayCommands.Create(globals),
+            AdminCommands.Create(globals),
         ];
         foreach (var noun in nouns)
             root.Subcommands.Add(noun);

@@ -103,6 +103,15 @@ internal sealed class GatewayClient : IDisposable
     public Task<Answer> ReadEntriesAsync(IReadOnlyDictionary<string, string> parameters, CancellationToken cancellationToken) =>
         GetAsync("/v1/entries" + Query([.. parameters.Select(parameter => (parameter.Key, (string?)parameter.Value))]), cancellationToken);
 
+    public Task<Answer> MakePartCodeAsync(PartCodeRequest part, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Post, "/v1/parts/codes", Json(part, WireJson.Default.PartCodeRequest), cancellationToken);
+
+    public Task<Answer> ListPartsAsync(string? cursor, CancellationToken cancellationToken) =>
+        GetAsync("/v1/parts" + Query(("cursor", cursor)), cancellationToken);
+
+    public Task<Answer> RemovePartAsync(string kid, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Delete, $"/v1/parts/{Segment(kid)}", null, cancellationToken);
+
     public Task<Answer> LedgerContractAsync(string? module, CancellationToken cancellationToken) =>
         GetAsync("/v1/contract" + Query(("module_id", module)), cancellationToken);
 

@@ -22,7 +22,7 @@ public sealed class Help
     {
         var seen = 0;
         using var line = new CommandLine();
-        foreach (var noun in new[] { "tenant", "token", "keys", "node", "vm", "ledger", "witness", "status", "request" })
+        foreach (var noun in new[] { "tenant", "token", "keys", "node", "vm", "ledger", "witness", "status", "request", "part", "gateway", "admin" })
         {
             var group = await line.RunAsync(noun, "--help");
             var verbs = group.Output.Split("Commands:\n") is [_, var list]
@@ -47,7 +47,7 @@ public sealed class Help
     }
 
     [Theory]
-    [InlineData("", "'foundry' does nothing by itself", "say which: tenant, token, keys, node, vm, ledger, witness, status, request; foundry --help explains them")]
+    [InlineData("", "'foundry' does nothing by itself", "say which: tenant, token, keys, node, vm, ledger, witness, status, request, part, gateway, admin; foundry --help explains them")]
     [InlineData("token", "'foundry token' does nothing by itself", "say which: issue, promote, renew, verify, revoke, list, show; foundry token --help explains them")]
     [InlineData("token isue", "'isue' is nothing that 'foundry token' does", "say which: issue, promote, renew, verify, revoke, list, show; foundry token --help explains them")]
     [InlineData("vm create --type T --ram-mb 1", "Option '--vcpu-count' is required.", "see foundry vm create --help")]

@@ -5,6 +5,7 @@ using Foundry.ServiceDefaults;
 using Foundry.Testing;
 using Foundry.Tokens;
 using Microsoft.AspNetCore.Builder;
+using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Time.Testing;
@@ -280,7 +281,8 @@ internal sealed class IssuancePart : IAsyncDisposable
         _temp.Dispose();
     }
 
-    public async Task<(WebApplication App, IssuanceSetup Setup)> BuildAsync(string folder)
+    /// <summary>The settings of a process of this part over a folder.</summary>
+    public Dictionary<string, string?> SettingsOf(string folder)
     {
         var settings = new Dictionary<string, string?>
         {
@@ -294,7 +296,14 @@ internal sealed class IssuancePart : IAsyncDisposable
         };
         foreach (var (key, value) in Settings)
             settings[key] = value;
-        var builder = ServiceHost.CreateBuilder("issuance", settings);
+        return settings;
+    }
+
+    public IConfiguration Configuration(string folder) => new ConfigurationBuilder().AddInMemoryCollection(SettingsOf(folder)).Build();
+
+    public async Task<(WebApplication App, IssuanceSetup Setup)> BuildAsync(string folder)
+    {
+        var builder = ServiceHost.CreateBuilder("issuance", SettingsOf(folder));
         builder.Services.Replace(ServiceDescriptor.Singleton(Clock));
         var setup = await builder.AddIssuanceAsync();
         var app = builder.Build();

@@ -14,6 +14,10 @@ public sealed class AuthenticatorTests(OrdinaryGateway gateway) : IClassFixture<
         ["malformed: no token"] = _ => "Bearer",
         ["malformed: empty"] = _ => "Bearer ",
         ["malformed: another scheme"] = host => $"Basic {host.Token("read")}",
+        ["malformed: DPoP and no token"] = _ => "DPoP",
+        ["malformed: DPoP and white space"] = host => $"DPoP  {host.Token("read")}",
+        ["bad_signature: as DPoP"] = host => $"DPoP {Graft(host.Token("read"), host.Token("input"))}",
+        ["expired: as DPoP"] = host => $"DPoP {host.Issuance.Mint(host.Acme, "read", token => token with { Exp = token.Iat }).Text}",
         ["malformed: no JWS"] = _ => "Bearer abc",
         ["malformed: two in one"] = host => $"Bearer {host.Token("read")}, Bearer {host.Token("read")}",
         ["malformed: white space"] = host => $"Bearer  {host.Token("read")}",
@@ -56,7 +60,7 @@ public sealed class AuthenticatorTests(OrdinaryGateway gateway) : IClassFixture<
         var answer = await host.GetAsync("/v1/vms", null, ("Authorization", Headers[@case](host)));
 
         Assert.Equal((401, "invalid_token", @case.Split(':')[0]), (answer.Status, answer.Code, answer.Reason));
-        Assert.Equal("Bearer error=\"invalid_token\"", answer["WWW-Authenticate"]);
+        Assert.Equal("Bearer error=\"invalid_token\"" + (answer.Reason == "invalid_proof" ? ", DPoP algs=\"EdDSA\", error=\"invalid_dpop_proof\"" : ""), answer["WWW-Authenticate"]);
         Assert.Empty(host.Fleet.Backend.Forwarded);
     }
 
@@ -170,6 +174,28 @@ public sealed class AuthenticatorTests(OrdinaryGateway gateway) : IClassFixture<
         }
         Assert.Empty(host.Fleet.Backend.Forwarded);
         Assert.Equal(200, (await host.SendAsync("POST", "/v1/nodes/heartbeat", host.Token(tenant, "service:fleet-node"), """{"vms":[]}""")).Status);
+    }
+
+    [Fact]
+    public async Task A_tenant_that_is_being_deleted_makes_no_vm_and_does_everything_else()
+    {
+        var host = gateway.Host;
+        host.Forget();
+        var tenant = await host.NewTenantAsync();
+        var vm = host.Fleet.Add(tenant, "last");
+        host.Issuance.Change(tenant, known => known with { Status = Tenant.Deleting });
+        await host.CaughtUpAsync();
+
+        foreach (var (token, body) in new[] { (host.Token(tenant, "input"), "{}"), (host.PlatformToken(), $$"""{"tenant_id":"{{tenant}}"}""") })
+        {
+            var answer = await host.SendAsync("POST", "/v1/vms", token, body);
+            Assert.Equal((409, "tenant_deleting"), (answer.Status, answer.Code));
+        }
+        Assert.Empty(host.Fleet.Backend.Forwarded);
+        Assert.Equal(200, (await host.GetAsync("/v1/vms", host.Token(tenant, "read"))).Status);
+        Assert.Equal(200, (await host.GetAsync("/v1/status", host.Token(tenant, "read"))).Status);
+        Assert.Equal(200, (await host.SendAsync("POST", "/v1/nodes/heartbeat", host.Token(tenant, "service:fleet-node"), """{"vms":[]}""")).Status);
+        Assert.Equal(204, (await host.SendAsync("DELETE", $"/v1/vms/{vm.VmId}", host.Token(tenant, "input"))).Status);
     }
 
     [Fact]
