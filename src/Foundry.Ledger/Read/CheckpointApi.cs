@@ -10,14 +10,14 @@ internal static class CheckpointApi
     private const string NoteType = "text/plain; charset=utf-8";
 
     /// <summary>Maps the checkpoint.</summary>
-    public static void MapCheckpoint(this IEndpointRouteBuilder endpoints) => endpoints.MapGet("/v1/checkpoint", Checkpoint);
+    public static void MapCheckpoint(this IEndpointRouteBuilder endpoints) => endpoints.MapGet("/v1/checkpoint", CheckpointAsync);
 
     /// <summary>Maps the contract.</summary>
     public static void MapContract(this IEndpointRouteBuilder endpoints) => endpoints.MapGet("/v1/contract", Contract);
 
     /// <summary>The log's latest signed checkpoint (c2sp.org/tlog-checkpoint). It covers every append that was answered, and nothing that is not durable. <c>404</c> for a log without entries.</summary>
-    private static IResult Checkpoint(HttpContext context, LogShelf shelf) =>
-        Access.TryOf(context, out var access, out var refusal) ? Of(context, shelf, access.Module) : refusal;
+    private static async Task<IResult> CheckpointAsync(HttpContext context, LogShelf shelf) =>
+        Access.TryOf(context, out var access, out var refusal) ? await OfAsync(context, shelf, access.Module) : refusal;
 
     /// <summary>The leaf format's version, and the origin and verifier key of the log's checkpoints.</summary>
     private static IResult Contract(HttpContext context, LogShelf shelf)
@@ -30,9 +30,9 @@ internal static class CheckpointApi
     }
 
     /// <summary>The checkpoint of one log.</summary>
-    public static IResult Of(HttpContext context, LogShelf shelf, ModuleId module)
+    public static async Task<IResult> OfAsync(HttpContext context, LogShelf shelf, ModuleId module)
     {
-        if (!shelf.TryOpen(module, out var log))
+        if (await shelf.TryOpenAsync(module) is not { } log)
             return Access.Unknown;
         using (log)
         {

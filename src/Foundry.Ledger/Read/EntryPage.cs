@@ -18,9 +18,9 @@ internal static class EntryPage
     public static ReadOnlyMemory<byte> Read(LogShelf.OpenLog log, EntryQuery query)
     {
         // Asked for before the search: what is committed after it is the next page's.
-        var end = log.SearchableSize;
+        var end = log.State.Size;
         var (found, next) = query.Fields.Count == 0 ? All(log, query, end) : Matching(log, query, end);
-        return Write(log.Folder.Module, Math.Max(next, query.Since), found);
+        return Write(log.Module, Math.Max(next, query.Since), found);
     }
 
     /// <summary>The page of a log that does not exist yet.</summary>
@@ -30,12 +30,12 @@ internal static class EntryPage
         log.Read(state =>
         {
             var last = Math.Min(end, query.Since > end ? 0 : query.Since + query.Limit);
-            return Take(LogReader.Entries(log.Folder, state, query.Since, last).Select((entry, i) => (query.Since + i + 1, entry)), query.Limit, end);
+            return Take(LogReader.Entries(state, query.Since, last).Select((entry, i) => (query.Since + i + 1, entry)), query.Limit, end);
         });
 
     private static (List<(long, Entry)> Found, long Next) Matching(LogShelf.OpenLog log, EntryQuery query, long end) =>
         log.Read(state => Take(Candidates(log, query, end)
-            .Select(cursor => (cursor, LogReader.Entry(log.Folder, state, cursor - 1)))
+            .Select(cursor => (cursor, LogReader.Entry(state, cursor - 1)))
             .Where(one => EntryIndex.Matches(one.Item2.Payload, query.Fields)), query.Limit, end));
 
     private static IEnumerable<long> Candidates(LogShelf.OpenLog log, EntryQuery query, long end)
@@ -43,7 +43,7 @@ internal static class EntryPage
         var since = query.Since;
         while (true)
         {
-            var cursors = EntryIndex.Search(log.Folder.Index, query.Fields, since, query.Limit);
+            var cursors = log.Search(query.Fields, since, query.Limit);
             foreach (var cursor in cursors.TakeWhile(cursor => cursor <= end))
                 yield return cursor;
             if (cursors.Count < query.Limit || cursors[^1] > end)
