@@ -28,6 +28,9 @@ internal sealed class LedgerFolder : IDisposable
             Directory.CreateDirectory(System.IO.Path.GetDirectoryName(to)!);
             File.Copy(file, to);
         }
+        // Not by the first of many appends at once: connecting would wait for a thread that they hold.
+        if (store == Stores.Postgres)
+            _logs = NewStore();
     }
 
     public string Path { get; }
@@ -57,6 +60,12 @@ internal sealed class LedgerFolder : IDisposable
 
     /// <summary>Another process's ledger over the same logs, and the same key.</summary>
     public LogShelf NewShelf(ILogStore store) => new(Options, Time, NullLoggerFactory.Instance, store, _key);
+
+    /// <summary>A checkpoint over a tree, signed as the ledger would.</summary>
+    public byte[] Sign(string module, TreeFrontier tree) => new Checkpoint(Options.OriginOf(Module(module)), tree.Size, tree.Root).Sign(_key).Encode();
+
+    /// <summary>What somebody else does to the database.</summary>
+    public Task ExecuteAsync(string sql) => Stores.ExecuteAsync(_schema, sql);
 
     public static ModuleId Module(string name) => ModuleId.TryParse(name, out var module) ? module : throw new ArgumentException(name);
 

@@ -19,7 +19,15 @@ public static class Stores
     public static TheoryData<string> Shared { get; } = ConnectionString is null ? [] : new(Postgres);
 
     /// <summary>PostgreSQL's connection string with a schema of the test's own.</summary>
-    public static string Of(string schema) => $"{ConnectionString};Search Path={schema};Maximum Pool Size=12";
+    public static string Of(string schema) => $"{ConnectionString};Search Path={schema};Maximum Pool Size=12;Application Name={schema}";
+
+    public static async Task ExecuteAsync(string schema, string sql)
+    {
+        await using var connection = new NpgsqlConnection(Of(schema) + ";Pooling=false");
+        await connection.OpenAsync(TestContext.Current.CancellationToken);
+        await using var command = new NpgsqlCommand(sql, connection);
+        await command.ExecuteNonQueryAsync(TestContext.Current.CancellationToken);
+    }
 
     public static void Drop(string schema)
     {

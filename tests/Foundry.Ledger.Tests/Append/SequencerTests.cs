@@ -72,18 +72,20 @@ public sealed class AnAppend
             await ledger.AppendAsync("acme", $"id-{i}", "{}");
             Assert.Equal(i, (await ledger.CheckpointAsync("acme")).Size);
         }
-        Assert.Equal(0, ledger.PublishedCheckpoint("acme").Size);
+        if (store == Stores.Files)
+            Assert.Equal(0, ledger.PublishedCheckpoint("acme").Size);
     }
 
-    [Theory, MemberData(nameof(Stores.All), MemberType = typeof(Stores))]
-    public async Task Shows_in_the_files_once_the_interval_has_passed(string store)
+    [Fact]
+    public async Task Shows_in_the_files_once_the_interval_has_passed()
     {
-        using var ledger = new LedgerFolder(store);
+        using var ledger = new LedgerFolder();
         await ledger.AppendManyAsync("acme", 300);
         await ledger.PublishAsync("acme");
-        Assert.InRange(ledger.PublishedCheckpoint("acme").Size, 300, 301);
+        Assert.Equal(300, ledger.PublishedCheckpoint("acme").Size);
+        await ledger.AppendAsync("acme", "later", "{}");
         ledger.Close();
-        Assert.Equal(302, ledger.PublishedCheckpoint("acme").Size);
+        Assert.Equal(301, ledger.PublishedCheckpoint("acme").Size);
         await ledger.VerifyAsStrangerAsync("acme");
     }
 }
