@@ -21,7 +21,7 @@ internal sealed class LedgerFolder : IDisposable
     public LedgerFolder(string store = Stores.Files, string? copyOf = null)
     {
         _store = store;
-        Path = Directory.CreateTempSubdirectory("foundry-ledger-").FullName;
+        Path = copyOf is null ? Directory.CreateTempSubdirectory("foundry-ledger-").FullName : NewMemoryFolder();
         foreach (var file in copyOf is null ? [] : Directory.EnumerateFiles(copyOf, "*", SearchOption.AllDirectories))
         {
             var to = System.IO.Path.Combine(Path, System.IO.Path.GetRelativePath(copyOf!, file));
@@ -52,6 +52,10 @@ internal sealed class LedgerFolder : IDisposable
 
     /// <summary>Where the logs are; the same until <see cref="Close"/>.</summary>
     public ILogStore Logs => _logs ??= NewStore();
+
+    /// <summary>A folder that need not outlive the machine, in memory where there is such a place: for tests that make thousands of them.</summary>
+    public static string NewMemoryFolder() => Directory.CreateDirectory(System.IO.Path.Combine(
+        Directory.Exists("/dev/shm") ? "/dev/shm" : System.IO.Path.GetTempPath(), $"foundry-ledger-{Guid.NewGuid():N}")).FullName;
 
     /// <summary>Another process's view of the same logs.</summary>
     public ILogStore NewStore() => _store == Stores.Files

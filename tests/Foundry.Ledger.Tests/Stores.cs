@@ -15,9 +15,6 @@ public static class Stores
 
     public static TheoryData<string> All { get; } = ConnectionString is null ? new(Files) : new(Files, Postgres);
 
-    /// <summary>Those that several processes may share.</summary>
-    public static TheoryData<string> Shared { get; } = ConnectionString is null ? [] : new(Postgres);
-
     /// <summary>PostgreSQL's connection string with a schema of the test's own.</summary>
     public static string Of(string schema) => $"{ConnectionString};Search Path={schema};Maximum Pool Size=12;Application Name={schema}";
 

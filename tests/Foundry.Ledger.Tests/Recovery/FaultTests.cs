@@ -72,7 +72,7 @@ public sealed class EveryFlush : StoryOfFaults
 
     private static async Task AssertAfterPowerCutAsync(Story story, PowerCutDisk disk, Kept kept, string circumstance)
     {
-        var folder = Directory.CreateTempSubdirectory("foundry-ledger-cut-").FullName;
+        var folder = LedgerFolder.NewMemoryFolder();
         try
         {
             disk.CopyTo(folder, kept);
