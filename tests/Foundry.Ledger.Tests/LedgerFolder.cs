@@ -68,6 +68,9 @@ internal sealed class LedgerFolder : IDisposable
     /// <summary>A checkpoint over a tree, signed as the ledger would.</summary>
     public byte[] Sign(string module, TreeFrontier tree) => new Checkpoint(Options.OriginOf(Module(module)), tree.Size, tree.Root).Sign(_key).Encode();
 
+    /// <summary>The database, as a setting.</summary>
+    public string Database => Stores.Of(_schema);
+
     /// <summary>What somebody else does to the database.</summary>
     public Task ExecuteAsync(string sql) => Stores.ExecuteAsync(_schema, sql);
 

@@ -13,7 +13,7 @@ internal sealed class LogWatch(ILogStore store, LogShelf shelf, TimeProvider tim
     public const string Need = "appends";
 
     /// <summary>Between two looks. A loss is noticed by the second one at the latest: the first may find the log being written.</summary>
-    private static readonly TimeSpan _interval = TimeSpan.FromSeconds(4);
+    public static TimeSpan Interval { get; } = TimeSpan.FromSeconds(4);
 
     /// <summary>Looks once.</summary>
     public void Look()
@@ -27,7 +27,7 @@ internal sealed class LogWatch(ILogStore store, LogShelf shelf, TimeProvider tim
     /// <inheritdoc/>
     protected override Task ExecuteAsync(CancellationToken stoppingToken) => Task.Run(async () =>
     {
-        using var timer = new PeriodicTimer(_interval, time);
+        using var timer = new PeriodicTimer(Interval, time);
         do
             Look();
         while (await timer.WaitForNextTickAsync(stoppingToken));

@@ -4,6 +4,7 @@ using Foundry.Ledger.Storage;
 using Foundry.Proofs;
 using Foundry.ServiceDefaults;
 using Npgsql;
+using As = Foundry.Ledger.Tests.LedgerHost.As;
 
 namespace Foundry.Ledger.Tests.Storage;
 
@@ -140,6 +141,44 @@ public sealed class TwoLedgersOverOneLog
             ledger.Logs.Verify(module, verifier, tail, long.MaxValue, TestContext.Current.CancellationToken);
         });
         Assert.Contains(words, refusal.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Over_HTTP_serve_one_log_and_survive_each_others_restart()
+    {
+        using var ledger = Shared();
+        var folders = (string[])[Path.Combine(ledger.Path, "one"), Path.Combine(ledger.Path, "two")];
+        await using var one = await LedgerHost.StartAsync(folders[0], null, ("Ledger:Database", ledger.Database));
+        Assert.Equal(1, await one.CursorAsync(As.Acme, "acme", "first", """{"event_type":"T"}"""));
+
+        // A second one without the key is not let near the logs, and makes no key of its own.
+        await Assert.ThrowsAsync<StateCorruptException>(() => LedgerHost.StartAsync(folders[1], null, ("Ledger:Database", ledger.Database)));
+        Assert.False(File.Exists(Path.Combine(folders[1], LedgerKey.KeyFile)));
+        foreach (var file in (string[])[LedgerKey.KeyFile, LedgerKey.PublicFile])
+            File.Copy(Path.Combine(folders[0], file), Path.Combine(folders[1], file));
+        var two = await LedgerHost.StartAsync(folders[1], null, ("Ledger:Database", ledger.Database));
+        var cursors = await Task.WhenAll(Enumerable.Range(0, 300).Select(i => (i % 2 == 0 ? one : two).CursorAsync(As.Acme, "acme", $"id-{i}", $$"""{"event_type":"T{{i % 3}}"}""")));
+        Assert.Equal(Enumerable.Range(2, 300).Select(i => (long)i), cursors.Order());
+        await two.DisposeAsync();
+        await using var again = await LedgerHost.StartAsync(folders[1], null, ("Ledger:Database", ledger.Database));
+
+        var pages = new List<string>();
+        foreach (var host in (LedgerHost[])[one, again])
+        {
+            var page = await host.GetJsonAsync(As.Acme, "/v1/entries?limit=1000&event_type=T1", "acme");
+            Assert.Equal(100, page.GetProperty("entries").GetArrayLength());
+            pages.Add(page.GetRawText());
+            using var checkpoint = await host.GetAsync(As.Acme, "/v1/checkpoint", "acme");
+            pages.Add(await checkpoint.Content.ReadAsStringAsync(TestContext.Current.CancellationToken));
+            using var bundle = await host.GetAsync(As.Acme, "/ledger/acme/tile/entries/000", "acme");
+            pages.Add(Convert.ToBase64String(await bundle.Content.ReadAsByteArrayAsync(TestContext.Current.CancellationToken)));
+            using var tile = await host.GetAsync(As.Acme, "/ledger/acme/tile/0/001.p/45", "acme");
+            pages.Add(Convert.ToBase64String(await tile.Content.ReadAsByteArrayAsync(TestContext.Current.CancellationToken)));
+        }
+        Assert.Equal(pages[..4], pages[4..]);
+        using var conflict = await again.AppendAsync(As.Acme, "acme", "first", "{}");
+        await LedgerHost.AssertRefusedAsync(conflict, Contracts.ErrorCode.PayloadConflict);
+        Assert.Empty(Directory.EnumerateDirectories(folders[0]));
     }
 
     private static LedgerFolder Shared()
