@@ -53,6 +53,7 @@ internal static class Advice
         ["payload_conflict"] = "use another payload ID",
         ["stale_reservation"] = "try again",
         ["in_progress"] = "wait for the first request to end, then repeat with the same --idempotency-key for its answer",
+        ["no_new_key"] = "put a new key into the folder that Issuance:KeysFolder names (openssl genpkey -algorithm ed25519), then rotate again",
         ["precondition_failed"] = "read it again; it has changed since",
         ["cursor_gone"] = "begin anew without --since",
         ["rate_limited"] = "wait and try again",

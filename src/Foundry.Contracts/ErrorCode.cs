@@ -68,6 +68,8 @@ public sealed record ErrorCode(string Code, int Status, string Title)
     public static readonly ErrorCode TenantExists = new("tenant_exists", 409, "The tenant exists or once did");
     /// <summary>The tenant still has VMs.</summary>
     public static readonly ErrorCode TenantNotEmpty = new("tenant_not_empty", 409, "The tenant still has VMs");
+    /// <summary>The tenant is being deleted: what it has can be read and deleted, and nothing new is made for it.</summary>
+    public static readonly ErrorCode TenantDeleting = new("tenant_deleting", 409, "The tenant is being deleted");
     /// <summary>The node ID belongs to another key, or the key to another node.</summary>
     public static readonly ErrorCode NodeConflict = new("node_conflict", 409, "The node belongs to another key");
     /// <summary>The payload ID was used with other bytes.</summary>
@@ -76,6 +78,10 @@ public sealed record ErrorCode(string Code, int Status, string Title)
     public static readonly ErrorCode StaleReservation = new("stale_reservation", 409, "The reservation is no longer valid");
     /// <summary>The first request with this Idempotency-Key has not ended yet.</summary>
     public static readonly ErrorCode InProgress = new("in_progress", 409, "The first request with this key is in progress");
+    /// <summary>The token that was issued with this Idempotency-Key cannot be made again: the key that signed it signs no more.</summary>
+    public static readonly ErrorCode AnswerGone = new("answer_gone", 409, "The first answer cannot be given again");
+    /// <summary>The folder of mounted keys holds none that has not signed before.</summary>
+    public static readonly ErrorCode NoNewKey = new("no_new_key", 409, "There is no new key to sign with");
     /// <summary>If-Match did not match.</summary>
     public static readonly ErrorCode PreconditionFailed = new("precondition_failed", 412, "The resource has changed");
     /// <summary>The cursor of a change stream is older than what is kept.</summary>

@@ -175,8 +175,15 @@ public sealed record PlacementAdvice(string? RecommendedNode, string Reason, IRe
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
 public sealed record BeginEpoch(int V, string TenantId);
 
+/// <summary>Body of <c>POST /internal/v1/seals</c>: for a while the fleet makes no VM for this tenant.</summary>
+/// <param name="V">1.</param>
+/// <param name="TenantId">Whose creates are refused with <c>409 tenant_deleting</c>.</param>
+/// <param name="Seconds">From now on; 0 to 86,400. 0 ends a seal.</param>
+[JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
+public sealed record Seal(int V, string TenantId, long Seconds);
+
 /// <summary>
-/// A tenant's VMs as the fleet's registry has them at one moment: answer of <c>POST /internal/v1/epochs</c> and of
+/// A tenant's VMs as the fleet's registry has them at one moment: answer of <c>POST /internal/v1/epochs</c>, of <c>POST /internal/v1/seals</c> and of
 /// <c>GET /internal/v1/vms?tenant_id=</c>.
 /// </summary>
 /// <param name="V">1.</param>

@@ -12,6 +12,10 @@ namespace Foundry.Contracts;
 /// <param name="Proof">Whether the token is bound to its key (<c>cnf.jkt</c>).</param>
 /// <param name="Alg"><c>EdDSA</c> (default) or <c>RS256</c>.</param>
 /// <param name="Service">The audience of an RS256 twin.</param>
+/// <param name="MaxOverlapSeconds">
+/// 0 to 604,800: after so many seconds the key's other live <c>read</c>, <c>user</c> and <c>input</c> tokens of this tenant are
+/// revoked. Absent, they stay. Only with one of these scopes.
+/// </param>
 [JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Disallow)]
 public sealed record TokenRequest(
     string? SubjectPubkey,
@@ -22,7 +26,8 @@ public sealed record TokenRequest(
     string? WorkspaceId = null,
     bool? Proof = null,
     string? Alg = null,
-    string? Service = null);
+    string? Service = null,
+    long? MaxOverlapSeconds = null);
 
 /// <summary>Answer to an issue: the only time that the token itself is shown.</summary>
 /// <param name="Token">The JWS.</param>
@@ -39,7 +44,17 @@ public sealed record IssuedToken(
     string Scope,
     string SubjectPubkey,
     DateTimeOffset IssuedAt,
-    DateTimeOffset ExpiresAt);
+    DateTimeOffset ExpiresAt)
+{
+    /// <summary>What it replaces, asked for by <c>max_overlap_seconds</c>; absent where it replaces nothing.</summary>
+    public IReadOnlyList<ReplacedToken>? Replaces { get; init; }
+}
+
+/// <summary>A token that another one replaces.</summary>
+/// <param name="TokenId">Its <c>jti</c>.</param>
+/// <param name="Scope">In lower case.</param>
+/// <param name="RevokesAt">Until when it is still good: revoked then, or expired.</param>
+public sealed record ReplacedToken(string TokenId, string Scope, DateTimeOffset RevokesAt);
 
 /// <summary>A token's metadata; the token itself is never stored.</summary>
 /// <param name="TokenId">Its <c>jti</c>.</param>
@@ -51,6 +66,7 @@ public sealed record IssuedToken(
 /// <param name="IssuedBy">Token ID of the issuer; absent for the platform's first.</param>
 /// <param name="Status"><c>active</c>, <c>revoked</c> or <c>expired</c>.</param>
 /// <param name="RevokedAt">When it was revoked, if it was.</param>
+/// <param name="RevokesAt">When it will be revoked, where that is decided already.</param>
 public sealed record TokenMetadata(
     string TokenId,
     string? TenantId,
@@ -60,7 +76,8 @@ public sealed record TokenMetadata(
     DateTimeOffset ExpiresAt,
     string? IssuedBy,
     string Status,
-    DateTimeOffset? RevokedAt = null);
+    DateTimeOffset? RevokedAt = null,
+    DateTimeOffset? RevokesAt = null);
 
 /// <summary>Body of <c>POST /v1/tokens/verify</c>, to 8 KB.</summary>
 /// <param name="Token">The JWS.</param>

@@ -20,6 +20,9 @@ internal static partial class Bounds
     /// <summary>The largest whole number that every JSON reader has exactly.</summary>
     public const long EpochMax = 9_007_199_254_740_991;
 
+    /// <summary>The longest seal: a day.</summary>
+    public const long SealSecondsMax = 86_400;
+
     /// <summary>Free text: bounded, printable, and well-formed, so that every store can keep it.</summary>
     public static bool IsText(string? text) =>
         text is { Length: > 0 and <= TextCharsMax } && !text.Any(char.IsControl) && !text.EnumerateRunes().Contains(Rune.ReplacementChar);

@@ -22,6 +22,9 @@ internal sealed record FleetState
     /// <summary>Each tenant's store epoch; 0 until one is begun.</summary>
     public ImmutableDictionary<string, long> Epochs { get; private init; } = ImmutableDictionary.Create<string, long>(StringComparer.Ordinal);
 
+    /// <summary>Tenants for which nothing is made: until when, Unix milliseconds.</summary>
+    public ImmutableDictionary<string, long> Seals { get; private init; } = ImmutableDictionary.Create<string, long>(StringComparer.Ordinal);
+
     private ImmutableDictionary<NodeKey, Placed> ByNode { get; init; } = ImmutableDictionary<NodeKey, Placed>.Empty;
     private ImmutableDictionary<string, ImmutableSortedDictionary<string, Vm>> ByTenant { get; init; } = ImmutableDictionary.Create<string, ImmutableSortedDictionary<string, Vm>>(StringComparer.Ordinal);
     private ImmutableDictionary<string, int> NodesByTenant { get; init; } = ImmutableDictionary.Create<string, int>(StringComparer.Ordinal);
@@ -92,11 +95,15 @@ internal sealed record FleetState
 
     public FleetState WithEpoch(string tenantId, long epoch) => this with { Epochs = Epochs.SetItem(tenantId, epoch) };
 
-    /// <summary>Forgets the reservations and keys of destroyed VMs that nobody can use any more.</summary>
+    /// <summary>Seals a tenant until then; a moment that has passed takes the seal off.</summary>
+    public FleetState WithSeal(string tenantId, long untilUnixMs) => this with { Seals = Seals.SetItem(tenantId, untilUnixMs) };
+
+    /// <summary>Forgets seals that have ended, and the reservations and keys of destroyed VMs that nobody can use any more.</summary>
     public FleetState Forget(long nowUnixMs) => this with
     {
         Spent = Spent.RemoveRange(Spent.Where(spent => !Vms.ContainsKey(spent.Value.VmId) && spent.Value.Reservation!.Deadline <= nowUnixMs).Select(spent => spent.Key)),
         Keys = Keys.RemoveRange(Keys.Where(key => KeyUntil(key.Value) <= nowUnixMs).Select(key => key.Key)),
+        Seals = Seals.RemoveRange(Seals.Where(seal => seal.Value <= nowUnixMs).Select(seal => seal.Key)),
     };
 
     /// <summary>How long an Idempotency-Key counts.</summary>

@@ -87,6 +87,13 @@ internal static class FleetStore
         );
         INSERT INTO registry_owner (id, generation) VALUES (1, 0);
         """,
+        """
+        CREATE TABLE seal (
+            tenant_id TEXT NOT NULL PRIMARY KEY,
+            until BIGINT NOT NULL
+        );
+        CREATE INDEX seal_by_end ON seal (until);
+        """,
     ];
 
     /// <summary>Takes the registry over; whoever had it can commit nothing from now on.</summary>
@@ -137,6 +144,8 @@ internal static class FleetStore
         }
         foreach (var row in await connection.QueryAsync<EpochRow>("SELECT tenant_id AS TenantId, epoch AS Epoch FROM epoch", transaction: transaction))
             state = state.WithEpoch(row.TenantId, row.Epoch);
+        foreach (var row in await connection.QueryAsync<SealRow>("SELECT tenant_id AS TenantId, until AS Until FROM seal WHERE until > @nowUnixMs", new { nowUnixMs }, transaction))
+            state = state.WithSeal(row.TenantId, row.Until);
         return state;
     }
 
@@ -232,6 +241,14 @@ internal static class FleetStore
 
     public static Write PutEpoch(string tenantId, long epoch) => transaction => transaction.Connection!.ExecuteAsync(
         "INSERT INTO epoch (tenant_id, epoch) VALUES (@tenantId, @epoch) ON CONFLICT (tenant_id) DO UPDATE SET epoch = excluded.epoch", new { tenantId, epoch }, transaction);
+
+    /// <summary>Puts a seal, and drops those that have ended.</summary>
+    public static Write PutSeal(string tenantId, long untilUnixMs, long nowUnixMs) => async transaction =>
+    {
+        await transaction.Connection!.ExecuteAsync(
+            "INSERT INTO seal (tenant_id, until) VALUES (@tenantId, @untilUnixMs) ON CONFLICT (tenant_id) DO UPDATE SET until = excluded.until", new { tenantId, untilUnixMs }, transaction);
+        await transaction.Connection!.ExecuteAsync("DELETE FROM seal WHERE until <= @nowUnixMs", new { nowUnixMs }, transaction);
+    };
 
     public static Write PutIgnored(NodeKey node, string vmId) => transaction => transaction.Connection!.ExecuteAsync(
         "INSERT INTO ignored_report (tenant_id, node_id, vm_id) VALUES (@tenant, @node, @vmId) ON CONFLICT DO NOTHING",
@@ -347,5 +364,11 @@ internal static class FleetStore
     {
         public string TenantId { get; init; } = "";
         public long Epoch { get; init; }
+    }
+
+    private sealed class SealRow
+    {
+        public string TenantId { get; init; } = "";
+        public long Until { get; init; }
     }
 }

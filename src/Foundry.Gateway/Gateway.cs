@@ -33,7 +33,7 @@ public static class Gateway
 
         services.AddSingleton(options);
         services.AddSingleton(folder);
-        builder.AddTrust(TrustedKey.Gateway, options.Name, folder);
+        builder.AddTrust(TrustedKey.Gateway, options.Name, folder, nameIsDefault: builder.Configuration["Gateway:Name"] is null);
 
         // Config: the route files, and the clusters of our own parts.
         var activity = TimeSpan.FromSeconds(100);

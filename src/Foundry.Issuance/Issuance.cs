@@ -45,7 +45,11 @@ public static class Issuance
         builder.Configuration.GetSection("Trust").Bind(trust);
         var listen = ListenAddress.Parse(options.Listen, "Issuance:Listen", options.AllowPublicListen, "Issuance:AllowPublicListen");
         var time = builder.Services.Last(service => service.ServiceType == typeof(TimeProvider)).ImplementationInstance as TimeProvider ?? TimeProvider.System;
-        var platform = await Platform.OpenAsync(options, ServiceHost.DataFolder(builder.Configuration, "Issuance"), time);
+        var folder = ServiceHost.DataFolder(builder.Configuration, "Issuance");
+        var platform = await Platform.OpenAsync(options, folder, KeyPassphrase.Read(builder.Configuration), time);
+        builder.AddKeySealing(folder, AdminToken.KeyFile);
+        if (!platform.Database.IsPostgres)
+            builder.AddKeySealing(folder.Folder(SigningKeys.FolderName));
 
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
@@ -68,15 +72,20 @@ public static class Issuance
         services.AddSingleton<Readiness>();
         services.AddSingleton<Feed>();
         services.AddSingleton<TokenBook>();
+        services.AddSingleton<TenantVms>();
         services.AddSingleton<TenantBook>();
+        services.AddSingleton<PartBook>();
         services.AddSingleton(provider => ActivatorUtilities.CreateInstance<JoinDesk>(provider, trust.JoinCode ?? ""));
         services.AddSingleton<AdminRenewal>();
         services.AddHostedService(provider => provider.GetRequiredService<AdminRenewal>());
         services.AddHostedService<KeyTurner>();
+        services.AddHostedService<DueRevocations>();
+        services.AddHostedService<TenantRemoval>();
+        services.AddHostedService<Pruning>();
         services.AddHostedService<FeedPoll>();
         services.AddHostedService<OutboxSender>();
         builder.AddPartClient(OutboxSender.LedgerClient, "Ledger", 9100);
-        builder.AddPartClient(TenantBook.FleetClient, "Fleet", 9203);
+        builder.AddPartClient(TenantVms.FleetClient, "Fleet", 9203);
         return new IssuanceSetup([listen], platform.Trust.RootThumbprint, platform.Admin.Path);
     }
 
@@ -96,6 +105,23 @@ public static class Issuance
         app.MapTenants();
         app.MapTokens();
         app.MapKeys();
+        app.MapParts();
+    }
+
+    /// <summary>
+    /// The administrator's way back (<c>foundry admin reset</c>), while this issuance does not run: every platform administrator's
+    /// token is revoked, for the gateways and the ledger to hear of when it does, and a new one is in the file.
+    /// </summary>
+    /// <param name="configuration">The settings that this issuance runs with.</param>
+    /// <param name="time">The clock.</param>
+    /// <returns>Where the new token is.</returns>
+    /// <exception cref="StartupException">It runs, there is no platform, or its state is not whole.</exception>
+    public static async Task<string> ResetAdministratorAsync(IConfiguration configuration, TimeProvider time)
+    {
+        var folder = ServiceHost.DataFolder(configuration, "Issuance");
+        using var held = folder.Lock();
+        await using var platform = await Platform.OpenAsync(IssuanceOptions.Read(configuration), folder, KeyPassphrase.Read(configuration), time, resetsAdmin: true);
+        return platform.Admin.Path;
     }
 
     /// <summary>The root's thumbprint, which every other part pins.</summary>

@@ -23,10 +23,15 @@ internal sealed class IssuanceOptions
     public string Issuer { get; set; } = "http://127.0.0.1:9221";
     /// <summary>Where admin.key and admin.token are; absent is the state folder.</summary>
     public string? AdminFolder { get; set; }
+    /// <summary>A folder that somebody else puts signing keys into; absent, issuance makes its own.</summary>
+    public string? KeysFolder { get; set; }
     /// <summary>The tenant that a platform administrator means who names none (CONTRACT section 3, Platform tokens).</summary>
     public string? DefaultTenant { get; set; }
     /// <summary>Changes kept for gateways that were away; one that was away for longer takes a snapshot.</summary>
     public int ChangesKept { get; set; } = 100_000;
+
+    /// <summary>How long a token's metadata is kept after it has expired.</summary>
+    public TimeSpan TokensKept { get; set; } = TimeSpan.FromDays(90);
 
     /// <summary>Reads the section, unknown keys refused.</summary>
     /// <exception cref="StartupException">A value is not what it should be.</exception>
@@ -45,6 +50,8 @@ internal sealed class IssuanceOptions
             throw new StartupException($"Issuance:Issuer is '{options.Issuer}', but should be the URL that clients reach the gateway by, such as https://api.example.org.");
         if (options.ChangesKept is < 100 or > 10_000_000)
             throw new StartupException($"Issuance:ChangesKept is {options.ChangesKept}, but should be from 100 to 10,000,000.");
+        if (options.TokensKept < TimeSpan.FromDays(1) || options.TokensKept > TimeSpan.FromDays(3650))
+            throw new StartupException($"Issuance:TokensKept is {options.TokensKept}, but should be from a day to ten years: 90.00:00:00 is 90 days.");
         if (options.DefaultTenant is { } tenant && !Names.IsWellFormed(tenant))
             throw new StartupException($"Issuance:DefaultTenant is '{tenant}', which is no tenant ID: {Names.Grammar}.");
         return options;

@@ -24,6 +24,18 @@ internal static class Queries
         return refusal is null;
     }
 
+    /// <summary>Whether a parameter is <c>true</c>; absent is false.</summary>
+    public static bool TryFlag(HttpContext context, string name, out bool flag, out Refused? refusal)
+    {
+        flag = false;
+        if (!TryOne(context, name, out var value, out refusal))
+            return false;
+        flag = value == "true";
+        if (value is not (null or "true" or "false"))
+            refusal = new Refused(ErrorCode.InvalidQuery, $"{name}: true or false.");
+        return refusal is null;
+    }
+
     /// <summary>Where a page begins and how long it is.</summary>
     /// <param name="context">The request.</param>
     /// <param name="list">Names the list; another list's cursor is no cursor.</param>
@@ -42,7 +54,9 @@ internal static class Queries
         }
         if (cursor is null)
             return true;
-        if (Base64UrlText.TryDecode(cursor, out var bytes) && Encoding.UTF8.GetString(bytes) is var text && text.StartsWith(list + "\n", StringComparison.Ordinal))
+        if (Base64UrlText.TryDecode(cursor, out var bytes) && Encoding.UTF8.GetString(bytes) is var text && text.StartsWith(list + "\n", StringComparison.Ordinal)
+            // Of an ID alone; PostgreSQL takes no NUL in a text.
+            && text.AsSpan(list.Length + 1).IndexOfAnyExceptInRange('!', '~') < 0)
         {
             after = text[(list.Length + 1)..];
             return true;

@@ -70,6 +70,54 @@ internal static class Schema
         CREATE INDEX tokens_to_revoke ON tokens (revoke_at) WHERE revoke_at IS NOT NULL;
         """;
 
+    /// <summary>Each change has the hash of the one before it. What was written without is dropped: followers take a snapshot.</summary>
+    private const string ChangesChained = """
+        DELETE FROM changes;
+        ALTER TABLE changes ADD COLUMN hash_before TEXT NOT NULL DEFAULT '';
+        ALTER TABLE platform ADD COLUMN feed_hash TEXT NOT NULL DEFAULT '';
+        """;
+
+    private const string TokensAndTenantsInDepth = """
+        CREATE TABLE idempotency_keys (
+            tenant_id TEXT NOT NULL,
+            subject_pubkey TEXT NOT NULL,
+            route TEXT NOT NULL,
+            idempotency_key TEXT NOT NULL,
+            request_hash TEXT NOT NULL,
+            answer TEXT NOT NULL,
+            created_at BIGINT NOT NULL,
+            PRIMARY KEY (tenant_id, subject_pubkey, route, idempotency_key)
+        );
+        CREATE INDEX idempotency_keys_by_tenant ON idempotency_keys (tenant_id, created_at);
+        CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
+        ALTER TABLE tokens ADD COLUMN replaced_by TEXT NULL;
+        CREATE INDEX tokens_by_issuer ON tokens (issued_by);
+        CREATE INDEX tokens_by_expiry ON tokens (expires_at);
+        DROP INDEX tokens_to_revoke;
+        CREATE INDEX tokens_due ON tokens (revoke_at) WHERE revoke_at IS NOT NULL AND revoked_at IS NULL;
+        ALTER TABLE tenants ADD COLUMN deletion TEXT NULL;
+        CREATE INDEX tenants_deleting ON tenants (tenant_id) WHERE status = 'deleting';
+        CREATE TABLE vm_removals (
+            vm_id TEXT NOT NULL PRIMARY KEY,
+            tenant_id TEXT NOT NULL REFERENCES tenants (tenant_id),
+            begun_at BIGINT NOT NULL
+        );
+        CREATE INDEX vm_removals_by_tenant ON vm_removals (tenant_id);
+        """;
+
+    private const string KeysAndParts = """
+        ALTER TABLE signing_keys ADD COLUMN private_half TEXT NULL;
+        ALTER TABLE trusted_keys ADD COLUMN removed_at BIGINT NULL;
+        CREATE TABLE join_codes (
+            code_hash TEXT NOT NULL PRIMARY KEY,
+            kind TEXT NOT NULL,
+            name TEXT NOT NULL,
+            expires_at BIGINT NOT NULL,
+            made_by TEXT NULL,
+            used_by TEXT NULL
+        );
+        """;
+
     /// <summary>Oldest first; never edited once released.</summary>
-    public static readonly IReadOnlyList<string> Migrations = [Outbox.Migration + "\n" + First];
+    public static readonly IReadOnlyList<string> Migrations = [Outbox.Migration + "\n" + First, ChangesChained, TokensAndTenantsInDepth, KeysAndParts];
 }

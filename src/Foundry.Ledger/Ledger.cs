@@ -37,6 +37,7 @@ public static class Ledger
         builder.Services.AddSingleton(services => services.GetRequiredService<LedgerState>().Store);
         builder.Services.AddSingleton<LedgerMetrics>();
         builder.Services.AddSingleton<ReadRecorder>();
+        builder.Services.AddSingleton<TailSeats>();
         builder.Services.AddSingleton<StartVerifier>();
         builder.Services.AddHostedService(services => services.GetRequiredService<StartVerifier>());
         builder.Services.AddSingleton<LogWatch>();
@@ -57,6 +58,7 @@ public static class Ledger
         app.MapHealth();
         app.MapAppend();
         app.MapEntries();
+        app.MapTail();
         app.MapCheckpoint();
         app.MapContract();
         app.MapTiles();

@@ -50,6 +50,21 @@ internal sealed class LedgerOptions
     /// <summary>Entries recomputed before the ledger is ready; the rest is recomputed while it serves.</summary>
     public long EntriesVerifiedBeforeReady { get; set; } = 1_000_000;
 
+    /// <summary>Followers (<c>GET /v1/tail</c>) at once.</summary>
+    public int TailsMax { get; set; } = 256;
+
+    /// <summary>Followers of one log at once.</summary>
+    public int TailsPerLogMax { get; set; } = 16;
+
+    /// <summary>
+    /// How long a follower is served before it has to ask again: its right to read is looked at, and recorded, when it asks.
+    /// Its token's end comes first.
+    /// </summary>
+    public TimeSpan TailTimeMax { get; set; } = TimeSpan.FromMinutes(1);
+
+    /// <summary>How long a follower hears nothing at most.</summary>
+    public TimeSpan TailHeartbeat { get; set; } = TimeSpan.FromSeconds(10);
+
     /// <summary>The origin of one log.</summary>
     public string OriginOf(ModuleId module) => Origin.Replace(ModulePlaceholder, module.Name, StringComparison.Ordinal);
 
@@ -79,6 +94,8 @@ internal sealed class LedgerOptions
             (nameof(OpenLogsMax), OpenLogsMax, 1), (nameof(DiskThreads), DiskThreads, 1), (nameof(QueueLengthMax), QueueLengthMax, 1),
             (nameof(BatchEntriesMax), BatchEntriesMax, 1), (nameof(BatchBytesMax), BatchBytesMax, 1), (nameof(JournalBytesMax), JournalBytesMax, 1),
             (nameof(EntriesVerifiedBeforeReady), EntriesVerifiedBeforeReady, 0), (nameof(PublishInterval), PublishInterval.Ticks, TimeSpan.TicksPerMillisecond),
+            (nameof(TailsMax), TailsMax, 1), (nameof(TailsPerLogMax), TailsPerLogMax, 1),
+            (nameof(TailTimeMax), TailTimeMax.Ticks, TimeSpan.TicksPerSecond), (nameof(TailHeartbeat), TailHeartbeat.Ticks, TimeSpan.TicksPerSecond),
         })
         {
             if (value < least)

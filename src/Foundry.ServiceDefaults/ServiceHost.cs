@@ -31,17 +31,7 @@ public static class ServiceHost
         builder.Services.AddSingleton(TimeProvider.System);
         builder.Services.Configure<HostOptions>(host => host.ShutdownTimeout = TimeSpan.FromSeconds(10));
 
-        var file = Path.Combine(ConfigFolder(), "gateway.json");
-        try
-        {
-            builder.Configuration.AddJsonFile(file, optional: true, reloadOnChange: false);
-        }
-        catch (InvalidDataException fault)
-        {
-            throw new StartupException($"{file} is not valid JSON: {fault.InnerException?.Message ?? fault.Message}", fault);
-        }
-        builder.Configuration.AddEnvironmentVariables("FOUNDRY_");
-        builder.Configuration.AddInMemoryCollection(overrides ?? []);
+        AddSettings(builder.Configuration, overrides);
 
         builder.Logging.ClearProviders();
         builder.Services.AddSerilog(new LoggerConfiguration()
@@ -57,6 +47,26 @@ public static class ServiceHost
         return builder;
     }
 
+    /// <summary>Where settings come from, in the order of <see cref="CreateBuilder"/>; for what reads settings and is no part.</summary>
+    /// <param name="configuration">Where they go.</param>
+    /// <param name="overrides">Settings that win over all others.</param>
+    /// <exception cref="StartupException">The file is not JSON.</exception>
+    public static void AddSettings(IConfigurationBuilder configuration, IEnumerable<KeyValuePair<string, string?>>? overrides = null)
+    {
+        ArgumentNullException.ThrowIfNull(configuration);
+        var file = Path.Combine(ConfigFolder(), "gateway.json");
+        try
+        {
+            configuration.AddJsonFile(file, optional: true, reloadOnChange: false);
+        }
+        catch (InvalidDataException fault)
+        {
+            throw new StartupException($"{file} is not valid JSON: {fault.InnerException?.Message ?? fault.Message}", fault);
+        }
+        configuration.AddEnvironmentVariables("FOUNDRY_");
+        configuration.AddInMemoryCollection(overrides ?? []);
+    }
+
     /// <summary>The folder with <c>gateway.json</c> and <c>routes/</c>: <c>FOUNDRY_CONFIG</c>, else the one shipped with the program.</summary>
     public static string ConfigFolder() =>
         Environment.GetEnvironmentVariable("FOUNDRY_CONFIG") is { Length: > 0 } configured ? Path.GetFullPath(configured) : Path.Combine(AppContext.BaseDirectory, "config");
@@ -64,11 +74,12 @@ public static class ServiceHost
     /// <summary>The state folder of one part: <c>&lt;Part&gt;:Data</c>, else its own below <c>FOUNDRY_DATA</c> (default <c>./data</c>).</summary>
     /// <param name="configuration">The settings.</param>
     /// <param name="part">The part's section.</param>
+    /// <exception cref="StartupException">It cannot be made, or its keys' passphrase (<see cref="KeyPassphrase.Setting"/>) cannot be read.</exception>
     public static StateFolder DataFolder(IConfiguration configuration, string part)
     {
         ArgumentNullException.ThrowIfNull(configuration);
         ArgumentNullException.ThrowIfNull(part);
-        return StateFolder.Open(configuration[$"{part}:Data"] ?? Path.Combine(configuration["DATA"] is { Length: > 0 } data ? data : "data", part.ToLowerInvariant()));
+        return StateFolder.Open(configuration[$"{part}:Data"] ?? Path.Combine(configuration["DATA"] is { Length: > 0 } data ? data : "data", part.ToLowerInvariant()), KeyPassphrase.Read(configuration));
     }
 
     /// <summary>Starts applications in order; on a failure stops those that run.</summary>

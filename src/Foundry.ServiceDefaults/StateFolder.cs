@@ -11,15 +11,20 @@ public sealed partial class StateFolder
     private const UnixFileMode OwnerOnlyFolder = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute;
     private const UnixFileMode OwnerOnlyFile = UnixFileMode.UserRead | UnixFileMode.UserWrite;
 
-    private StateFolder(string path) => Path = path;
+    private const int ReadOnlyCloseOnExec = 0x80000; // O_RDONLY | O_CLOEXEC
+
+    private readonly KeyPassphrase? _passphrase;
+
+    private StateFolder(string path, KeyPassphrase? passphrase) => (Path, _passphrase) = (path, passphrase);
 
     /// <summary>Where it is.</summary>
     public string Path { get; }
 
     /// <summary>Opens the folder, made with mode 0700 where it is not there.</summary>
     /// <param name="path">Where.</param>
+    /// <param name="passphrase">What keys in it are encrypted with; without, they are written in the clear.</param>
     /// <exception cref="StartupException">It cannot be made.</exception>
-    public static StateFolder Open(string path)
+    public static StateFolder Open(string path, KeyPassphrase? passphrase = null)
     {
         var full = System.IO.Path.GetFullPath(path);
         try
@@ -33,12 +38,12 @@ public sealed partial class StateFolder
         {
             throw new StartupException($"The state folder {full} cannot be made: {fault.Message}", fault);
         }
-        return new StateFolder(full);
+        return new StateFolder(full, passphrase);
     }
 
     /// <summary>A folder inside this one.</summary>
     /// <param name="name">Its name.</param>
-    public StateFolder Folder(string name) => Open(System.IO.Path.Combine(Path, name));
+    public StateFolder Folder(string name) => Open(System.IO.Path.Combine(Path, name), _passphrase);
 
     /// <summary>The path of a file in it.</summary>
     /// <param name="name">Its name.</param>
@@ -49,14 +54,34 @@ public sealed partial class StateFolder
     /// <exception cref="StartupException">Another process holds it.</exception>
     public IDisposable Lock(string name = "lock")
     {
+        FileStream held;
         try
         {
-            return new FileStream(File(name), OwnerOnly(FileMode.OpenOrCreate));
+            held = new FileStream(File(name), OwnerOnly(FileMode.OpenOrCreate));
         }
         catch (IOException fault)
         {
-            throw new StartupException($"The state folder {Path} is in use by another process. Stop that one, or set FOUNDRY_DATA to another folder.", fault);
+            throw new StartupException($"The state folder {Path} is in use by {HolderOf(name) ?? "another process"}. Stop that one, or set FOUNDRY_DATA to another folder.", fault);
         }
+        held.SetLength(0);
+        held.Write(Encoding.UTF8.GetBytes($"process {Environment.ProcessId} ({System.IO.Path.GetFileNameWithoutExtension(Environment.ProcessPath)})"));
+        held.Flush();
+        return held;
+    }
+
+    /// <summary>Who says in the lock's file that it holds it; null where nothing is said.</summary>
+    private string? HolderOf(string name)
+    {
+        if (OperatingSystem.IsWindows())
+            return null; // The lock keeps readers out too.
+        var descriptor = Open(File(name), ReadOnlyCloseOnExec);
+        if (descriptor < 0)
+            return null;
+        // Past the FileStream that would ask for the lock.
+        using var handle = new SafeFileHandle(descriptor, ownsHandle: true);
+        var content = new byte[256];
+        var holder = Encoding.UTF8.GetString(content, 0, RandomAccess.Read(handle, content, 0));
+        return holder.StartsWith("process ", StringComparison.Ordinal) && !holder.Any(char.IsControl) ? holder : null;
     }
 
     /// <summary>Replaces a file whole and durably: readers see the old or the new one, also after a power cut.</summary>
@@ -97,18 +122,54 @@ public sealed partial class StateFolder
 
     /// <summary>Reads the signing key in a file, or makes one where there is none.</summary>
     /// <param name="name">The file's name.</param>
-    /// <exception cref="StateCorruptException">The file does not hold a key.</exception>
+    /// <exception cref="StateCorruptException">The file does not hold a key, or none that the passphrase opens.</exception>
     public SigningKey SigningKey(string name)
     {
+        if (ReadKey(name) is { } key)
+            return key;
+        var made = Tokens.SigningKey.Generate();
+        WriteKey(name, made);
+        return made;
+    }
+
+    /// <summary>Reads the signing key in a file, or null where there is no file.</summary>
+    /// <param name="name">The file's name.</param>
+    /// <exception cref="StateCorruptException">The file does not hold a key, or none that the passphrase opens.</exception>
+    public SigningKey? ReadKey(string name)
+    {
         if (Read(name) is not { } text)
+            return null;
+        return KeyPassphrase.TryOpen(text, _passphrase, out var key, out var why) ? key : throw new StateCorruptException(File(name), why);
+    }
+
+    /// <summary>Writes a signing key, encrypted where there is a passphrase.</summary>
+    /// <param name="name">The file's name.</param>
+    /// <param name="key">The key.</param>
+    public void WriteKey(string name, SigningKey key)
+    {
+        ArgumentNullException.ThrowIfNull(key);
+        Write(name, _passphrase?.Encrypt(key) ?? key.ExportSeed() + "\n");
+    }
+
+    /// <summary>Encrypts, where there is a passphrase, the keys that are still in the clear. The way back does not exist.</summary>
+    /// <param name="except">Keys that stay as they are.</param>
+    /// <returns>The files that were encrypted.</returns>
+    public IReadOnlyList<string> EncryptKeys(params string[] except)
+    {
+        var encrypted = new List<string>();
+        if (_passphrase is null)
+            return encrypted;
+        foreach (var name in Directory.GetFiles(Path, "*.key").Select(file => System.IO.Path.GetFileName(file)).Except(except).Order(StringComparer.Ordinal))
         {
-            var made = Tokens.SigningKey.Generate();
-            Write(name, made.ExportSeed() + "\n");
-            return made;
+            if (Read(name) is not { } text || !KeyPassphrase.IsPlain(text))
+                continue;
+            using var key = ReadKey(name);
+            if (key is null)
+                continue;
+            WriteKey(name, key);
+            encrypted.Add(File(name));
         }
-        return Tokens.SigningKey.TryImport(text.TrimEnd('\n'), out var key)
-            ? key
-            : throw new StateCorruptException(File(name), "this is not an Ed25519 key (one line of 43 base64url characters)");
+        return encrypted;
     }
 
     /// <summary>Makes a folder's names durable (fsync of the folder itself).</summary>
@@ -132,8 +193,7 @@ public sealed partial class StateFolder
 
     private static SafeFileHandle OpenFolder(string path)
     {
-        const int readOnlyCloseOnExec = 0x80000; // O_RDONLY | O_CLOEXEC
-        var descriptor = Open(path, readOnlyCloseOnExec);
+        var descriptor = Open(path, ReadOnlyCloseOnExec);
         return descriptor >= 0
             ? new SafeFileHandle(descriptor, ownsHandle: true)
             : throw new IOException($"The folder {path} cannot be opened (errno {Marshal.GetLastPInvokeError()}).");

@@ -13,7 +13,7 @@ public sealed class RequestRecord
     {
         { nameof(TenantRequest), """{"tenant_id":"acme-corp","display_name":"Acme","max_vms":1,"storage_quota_gb":1,"api_rate_limit_rpm":1,"max_ram_mb":1,"require_proof":true}""" },
         { nameof(TenantPatch), """{"display_name":"Acme","max_vms":1,"storage_quota_gb":1,"api_rate_limit_rpm":1,"max_ram_mb":1,"require_proof":true,"status":"active"}""" },
-        { nameof(TokenRequest), """{"subject_pubkey":"x","scope":"read","expires_in_seconds":60,"tenant_id":"t","user_id":"u","workspace_id":"w","proof":true,"alg":"EdDSA","service":"s"}""" },
+        { nameof(TokenRequest), """{"subject_pubkey":"x","scope":"read","expires_in_seconds":60,"tenant_id":"t","user_id":"u","workspace_id":"w","proof":true,"alg":"EdDSA","service":"s","max_overlap_seconds":1}""" },
         { nameof(VerifyRequest), """{"token":"a.b.c"}""" },
         { nameof(JoinRequest), """{"v":1,"kind":"gateway","name":"gateway","x":"x","code":"c"}""" },
         { nameof(BeginEpoch), """{"v":1,"tenant_id":"t"}""" },

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Text.Json;
 using Foundry.Contracts;
 using Foundry.Testing;
@@ -103,35 +104,90 @@ internal sealed record FakeEntry(string Log, string PayloadId, JsonElement Paylo
     public string Type => Payload.GetProperty("event_type").GetString()!;
 }
 
-/// <summary>A fleet as issuance sees it: how many VMs a tenant has.</summary>
+/// <summary>A fleet as issuance sees it: which VMs a tenant has, seals, and an end of each VM.</summary>
 internal sealed class FakeFleet : IAsyncDisposable
 {
     private LoopbackHost? _host;
 
     public string Url => _host!.BaseAddress.ToString();
 
-    public Dictionary<string, int> Vms { get; } = [];
+    /// <summary>The VMs there are, and whose.</summary>
+    public ConcurrentDictionary<string, string> Vms { get; } = new(StringComparer.Ordinal);
 
+    /// <summary>Every seal that was asked for, in order.</summary>
+    public ConcurrentQueue<(string TenantId, long Seconds)> Seals { get; } = [];
+
+    /// <summary>Every VM that it was asked to destroy, in order.</summary>
+    public ConcurrentQueue<string> Asked { get; } = [];
+
+    /// <summary>Answers nothing but 500.</summary>
     public bool Away { get; set; }
+
+    /// <summary>Another controller with the wire format alone.</summary>
+    public bool IsForeign { get; set; }
+
+    /// <summary>Destroys the next so many, but breaks off before it says so.</summary>
+    public int DestroyedUnanswered;
+
+    /// <summary>Called before a VM is destroyed.</summary>
+    public Func<string, Task> BeforeDestroying { get; set; } = _ => Task.CompletedTask;
+
+    /// <summary>Called before a seal is answered.</summary>
+    public Action BeforeSealing { get; set; } = () => { };
 
     public static async Task<FakeFleet> StartAsync(CancellationToken cancellationToken)
     {
         var fleet = new FakeFleet();
-        fleet._host = await LoopbackHost.StartAsync(_ => { }, app => app.MapGet("/internal/v1/vms", fleet.Answer), cancellationToken);
+        fleet._host = await LoopbackHost.StartAsync(_ => { }, app =>
+        {
+            app.MapPost("/internal/v1/seals", (Delegate)fleet.SealAsync);
+            app.MapGet("/v1/vms", fleet.List);
+            app.MapDelete("/v1/vms/{id}", fleet.DestroyAsync);
+        }, cancellationToken);
         return fleet;
+    }
+
+    /// <summary>Gives a tenant so many VMs.</summary>
+    public void Fill(string tenantId, int count)
+    {
+        for (var number = 0; number < count; number++)
+            Vms[$"vm-{tenantId}-{number:000}"] = tenantId;
     }
 
     public async ValueTask DisposeAsync() => await _host!.DisposeAsync();
 
-    private IResult Answer(string tenant_id) => Away
-        ? Results.StatusCode(500)
-        : Results.Json(new HeldVms(1, 1, 0, [.. Enumerable.Range(0, Vms.GetValueOrDefault(tenant_id)).Select(number => new VmRecord
-        {
-            VmId = $"vm-{number}",
-            VmType = "small",
-            State = "Running",
-            RamAllocMb = 512,
-            VcpuCount = 1,
-            TenantId = tenant_id,
-        })]), WireJson.Default.HeldVms);
+    private async Task<IResult> SealAsync(HttpContext context)
+    {
+        if (Away || IsForeign)
+            return Results.StatusCode(Away ? 500 : 404);
+        var seal = (await context.Request.ReadFromJsonAsync(WireJson.Default.Seal, context.RequestAborted))!;
+        Seals.Enqueue((seal.TenantId, seal.Seconds));
+        BeforeSealing();
+        return Results.Json(new HeldVms(1, 1, 0, VmsOf(seal.TenantId)), WireJson.Default.HeldVms);
+    }
+
+    // A fleet that takes the filter for a hint.
+    private IResult List(string tenant_id) => Away ? Results.StatusCode(500) : Results.Json([.. Vms.Values.Distinct(StringComparer.Ordinal).SelectMany(VmsOf)], WireJson.Default.IReadOnlyListVmRecord);
+
+    private async Task<IResult> DestroyAsync(string id, HttpContext context)
+    {
+        if (Away)
+            return Results.StatusCode(500);
+        Asked.Enqueue(id);
+        await BeforeDestroying(id);
+        var there = Vms.TryRemove(id, out _);
+        if (Interlocked.Decrement(ref DestroyedUnanswered) >= 0)
+            context.Abort();
+        return there ? Results.NoContent() : Results.NotFound();
+    }
+
+    private IReadOnlyList<VmRecord> VmsOf(string tenantId) => [.. Vms.Where(vm => vm.Value == tenantId).OrderBy(vm => vm.Key, StringComparer.Ordinal).Select(vm => new VmRecord
+    {
+        VmId = vm.Key,
+        VmType = "small",
+        State = "Running",
+        RamAllocMb = 512,
+        VcpuCount = 1,
+        TenantId = tenantId,
+    })];
 }

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using Foundry.Contracts;
+using Foundry.Issuance.Changes;
 using Foundry.ServiceDefaults;
 using Foundry.Testing;
 using Foundry.Tokens;
@@ -149,23 +150,69 @@ internal sealed class IssuancePart : IAsyncDisposable
         return set;
     }
 
+    /// <summary>A snapshot's parts, in order and of one moment, put together.</summary>
     public async Task<FeedMessage> SnapshotAsync()
+    {
+        var parts = await SnapshotPartsAsync();
+        return parts[0] with
+        {
+            Changes = [.. parts.SelectMany(part => part.Changes), .. parts.SelectMany(part => RevokedOf(part)).Select(revoked => new Change("revoked", Revoked: revoked))],
+            Revoked = null,
+            More = false,
+        };
+    }
+
+    public async Task<IReadOnlyList<FeedMessage>> SnapshotPartsAsync()
     {
         using var answer = await Gateway.SendAsItselfAsync(HttpMethod.Get, "/internal/v1/snapshot", null, TestContext.Current.CancellationToken);
         answer.EnsureSuccessStatusCode();
-        return await ReadLineAsync((await answer.Content.ReadAsStringAsync(TestContext.Current.CancellationToken)).TrimEnd('\n'));
+        var parts = new List<FeedMessage>();
+        foreach (var line in (await answer.Content.ReadAsStringAsync(TestContext.Current.CancellationToken)).TrimEnd('\n').Split('\n'))
+            parts.Add(await ReadLineAsync(line));
+        for (var number = 0; number < parts.Count; number++)
+            Assert.Equal((number + 1, number < parts.Count - 1, parts[0].To, parts[0].Hash, parts[0].Time), (parts[number].Part, parts[number].More, parts[number].To, parts[number].Hash, parts[number].Time));
+        return parts;
     }
 
-    public async Task<Following> FollowAsync(long since)
+    private static IEnumerable<RevokedToken> RevokedOf(FeedMessage part)
     {
-        var answer = await Gateway.SendAsItselfAsync(HttpMethod.Get, $"/internal/v1/changes?since={since}", null, TestContext.Current.CancellationToken);
+        var packed = part.Revoked.GetValueOrDefault();
+        for (var at = 0; at < packed.Length; at += RevokedToken.PackedBytes)
+        {
+            var (jti, exp) = RevokedToken.Unpack(packed.Span[at..]);
+            yield return new(jti.ToString("D"), exp);
+        }
+    }
+
+    public Task<Following> FollowAsync(FeedMessage reached) => FollowAsync(reached.To, reached.Hash);
+
+    public async Task<Following> FollowAsync(long since, string hash)
+    {
+        var answer = await Gateway.SendAsItselfAsync(HttpMethod.Get, $"/internal/v1/changes?since={since}&hash={hash}", null, TestContext.Current.CancellationToken);
         return new Following(this, answer, answer.IsSuccessStatusCode ? new StreamReader(await answer.Content.ReadAsStreamAsync(TestContext.Current.CancellationToken)) : null);
     }
+
+    /// <summary>The hash at each number that can be followed from.</summary>
+    public async Task<Dictionary<long, string>> HashesAsync()
+    {
+        var database = App.Services.GetRequiredService<Journal>().Database;
+        var rows = await database.ReadAllAsync<(long Seq, string Hash)>("SELECT seq - 1, hash_before FROM changes UNION ALL SELECT feed_seq, feed_hash FROM platform", null, TestContext.Current.CancellationToken);
+        return rows.ToDictionary(row => row.Seq, row => row.Hash);
+    }
+
+    /// <summary>Tells the gateways of so many tokens that were never issued.</summary>
+    public Task RevokeUnissuedAsync(int count) =>
+        App.Services.GetRequiredService<Journal>().WriteAsync(async entry =>
+        {
+            for (var number = 0; number < count; number++)
+                await entry.ChangeAsync(new Change("revoked", Revoked: new RevokedToken(Guid.NewGuid().ToString(), 1)));
+            return 0;
+        }, TestContext.Current.CancellationToken);
 
     /// <summary>A line of the feed, believed only with issuance's signature.</summary>
     public async Task<FeedMessage> ReadLineAsync(string line)
     {
-        Assert.True(Jws.TryParse(line, FeedMessage.Typ, out var jws, out _, 128 * 1024 * 1024));
+        Assert.True(Jws.TryParse(line, FeedMessage.Typ, out var jws, out _, FeedMessage.LineCharsMax));
         var trust = await TrustAsync();
         using var poll = new PeriodicTimer(TimeSpan.FromMilliseconds(50));
         // Another process's key reaches this one when it next looks at the database they share.

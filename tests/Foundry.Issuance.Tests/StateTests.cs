@@ -186,7 +186,7 @@ public sealed class AdministratorsToken
     {
         await using var part = await IssuancePart.StartAsync(store);
         var old = (Text: part.ReadAdminTokenText(), Token: part.ReadAdminToken());
-        using var feed = await part.FollowAsync((await part.SnapshotAsync()).To);
+        using var feed = await part.FollowAsync(await part.SnapshotAsync());
         part.Time.Advance(TimeSpan.FromDays(22));
         await LookAsync(part);
         Assert.Equal(old.Text, part.ReadAdminTokenText());

@@ -96,6 +96,8 @@ internal sealed class LedgerFolder : IDisposable
 
     public async Task AppendManyAsync(string module, int count, int start = 0, int payloadBytes = 60)
     {
+        // Opened before, so that they arrive in their order.
+        using var log = await Shelf.OpenOrCreateAsync(Module(module));
         var filler = new string('x', payloadBytes);
         var outcomes = await Task.WhenAll(Enumerable.Range(start, count).Select(i => AppendAsync(module, $"id-{i}", $$"""{"event_type":"T{{i % 7}}","n":"{{i}}","filler":"{{filler}}"}""")));
         Assert.All(outcomes, outcome => Assert.Equal(AppendStatus.Appended, outcome.Status));

@@ -32,6 +32,9 @@ internal sealed class LedgerHost : IAsyncDisposable
 
     public IServiceProvider Services => _app.Services;
 
+    // Who calls has the ledger's clock, whatever that is.
+    private TimeProvider Time => _app.Services.GetRequiredService<TimeProvider>();
+
     /// <summary>Starts a ledger in a folder.</summary>
     public static async Task<LedgerHost> StartAsync(string folder, Action<WebApplicationBuilder>? configure = null, params (string Key, string Value)[] settings)
     {
@@ -81,11 +84,11 @@ internal sealed class LedgerHost : IAsyncDisposable
     public async Task<HttpResponseMessage> SendAsync(As who, HttpMethod method, string path, string? module, string? body = null, string mediaType = "application/json")
     {
         using var client = _clients.GetRequiredService<IHttpClientFactory>().CreateClient("");
-        return await SendAsync(client, who, method, path, module, body, mediaType);
+        return await SendAsync(client, who, method, path, module, body, mediaType, Time);
     }
 
     /// <summary>Sends a request as somebody, to a ledger that may be another process.</summary>
-    public static async Task<HttpResponseMessage> SendAsync(HttpClient client, As who, HttpMethod method, string path, string? module, string? body = null, string mediaType = "application/json")
+    public static async Task<HttpResponseMessage> SendAsync(HttpClient client, As who, HttpMethod method, string path, string? module, string? body = null, string mediaType = "application/json", TimeProvider? time = null)
     {
         using var request = new HttpRequestMessage(method, path);
         var bytes = body is null ? [] : Encoding.UTF8.GetBytes(body);
@@ -93,7 +96,7 @@ internal sealed class LedgerHost : IAsyncDisposable
             request.Content = new ByteArrayContent(bytes) { Headers = { ContentType = new MediaTypeHeaderValue(mediaType) } };
         if (module is not null)
             request.Headers.TryAddWithoutValidation(FoundryHeaders.ModuleId, module);
-        if (who.Assert(method, path, bytes, TimeProvider.System.GetUtcNow()) is { } assertion)
+        if (who.Assert(method, path, bytes, (time ?? TimeProvider.System).GetUtcNow()) is { } assertion)
             request.Headers.TryAddWithoutValidation(FoundryHeaders.Assertion, assertion);
         return await client.SendAsync(request, TestContext.Current.CancellationToken);
     }
@@ -102,6 +105,20 @@ internal sealed class LedgerHost : IAsyncDisposable
     public HttpClient NewClient() => _clients.GetRequiredService<IHttpClientFactory>().CreateClient("");
 
     public Task<HttpResponseMessage> GetAsync(As who, string path, string? module) => SendAsync(who, HttpMethod.Get, path, module);
+
+    /// <summary>Asks for a stream, and returns with its head.</summary>
+    public async Task<HttpResponseMessage> OpenAsync(As who, string path, string? module, Action<HttpRequestMessage>? configure = null)
+    {
+        using var client = _clients.GetRequiredService<IHttpClientFactory>().CreateClient("");
+        client.Timeout = Timeout.InfiniteTimeSpan;
+        using var request = new HttpRequestMessage(HttpMethod.Get, path);
+        if (module is not null)
+            request.Headers.TryAddWithoutValidation(FoundryHeaders.ModuleId, module);
+        if (who.Assert(HttpMethod.Get, path, [], Time.GetUtcNow()) is { } assertion)
+            request.Headers.TryAddWithoutValidation(FoundryHeaders.Assertion, assertion);
+        configure?.Invoke(request);
+        return await client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, TestContext.Current.CancellationToken);
+    }
 
     public async Task<JsonElement> GetJsonAsync(As who, string path, string module)
     {
@@ -129,6 +146,9 @@ internal sealed class LedgerHost : IAsyncDisposable
         Assert.Equal(error.Code, (await JsonAsync(answer)).GetProperty("code").GetString());
     }
 
+    /// <summary>An orderly stop, while what was asked is still being answered.</summary>
+    public Task StopAsync() => _app.StopAsync();
+
     public async ValueTask DisposeAsync()
     {
         await _clients.DisposeAsync();
@@ -147,6 +167,9 @@ internal sealed class LedgerHost : IAsyncDisposable
         public static readonly As Gateway = new("gateway-7", _gateway, null, null, true);
         public static readonly As Fleet = new("fleet", _fleet, null, null, true);
         public static readonly As Stranger = new("fleet", _stranger, null, null, true);
+
+        /// <summary>When the token ends, Unix seconds.</summary>
+        public long? TokenExp { get; init; }
 
         public string? Assert(HttpMethod method, string path, byte[] body, DateTimeOffset now)
         {
@@ -170,6 +193,7 @@ internal sealed class LedgerHost : IAsyncDisposable
                 Sub = Tenant is null ? null : "user-1",
                 SubjectPubkey = Scope is null ? null : "c3ViamVjdA",
                 TokenId = Scope is null ? null : "token-1",
+                TokenExp = TokenExp,
             }.Sign(Key);
         }
 

@@ -33,6 +33,8 @@ public sealed class FakeIssuance : IAsyncDisposable
     private TaskCompletionSource _changed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private long _trustSeq = 1;
     private int _trustFetches;
+    private int _snapshots;
+    private int _history;
     private LoopbackHost? _host;
 
     private FakeIssuance(TimeProvider time)
@@ -55,6 +57,15 @@ public sealed class FakeIssuance : IAsyncDisposable
 
     /// <summary>While true, the feed's connections stay open and nothing comes over them.</summary>
     public bool IsSilent { get; set; }
+
+    /// <summary>How often somebody took a snapshot.</summary>
+    public int Snapshots => Volatile.Read(ref _snapshots);
+
+    /// <summary>What a snapshot's second part waits for, if anything.</summary>
+    public TaskCompletionSource? SecondPart { get; set; }
+
+    /// <summary>How far issuance's clock is behind everybody else's.</summary>
+    public TimeSpan ClockBehind { get; set; }
 
     /// <summary>The change number reached.</summary>
     public long Seq
@@ -95,6 +106,18 @@ public sealed class FakeIssuance : IAsyncDisposable
     {
         var revoked = new RevokedToken(token.Jti, token.Exp);
         Publish(new Change("revoked", Revoked: revoked), () => _revoked.Add(revoked));
+    }
+
+    /// <summary>As if its store had been restored from an older copy and gone on: the same numbers, another history.</summary>
+    public void Restore(int changesLost)
+    {
+        lock (_lock)
+        {
+            foreach (var revoked in _changes.TakeLast(changesLost).Select(change => change.Revoked).OfType<RevokedToken>())
+                _revoked.Remove(revoked);
+            _changes.RemoveRange(_changes.Count - changesLost, changesLost);
+            _history++;
+        }
     }
 
     /// <summary>A new key signs from now on; the old one goes on verifying.</summary>
@@ -191,10 +214,16 @@ public sealed class FakeIssuance : IAsyncDisposable
                 await JoinAsync(context);
                 return;
             case "/internal/v1/snapshot":
+                Interlocked.Increment(ref _snapshots);
                 string snapshot;
                 lock (_lock)
-                    snapshot = Line(FeedMessage.Snapshot, 0, _changes.Count, [TrustChange(), .. _tenants.Values.Select(tenant => new Change("tenant", Tenant: tenant)), .. _revoked.Select(revoked => new Change("revoked", Revoked: revoked))]);
-                await context.Response.WriteAsync(snapshot, context.RequestAborted);
+                    snapshot = SnapshotLines();
+                var parts = snapshot.Split('\n');
+                await context.Response.WriteAsync(parts[0] + "\n", context.RequestAborted);
+                await context.Response.Body.FlushAsync(context.RequestAborted);
+                if (SecondPart is { } wait)
+                    await wait.Task.WaitAsync(context.RequestAborted);
+                await context.Response.WriteAsync(parts[1] + "\n", context.RequestAborted);
                 return;
             case "/internal/v1/changes":
                 await StreamAsync(context);
@@ -222,6 +251,14 @@ public sealed class FakeIssuance : IAsyncDisposable
     {
         using var end = CancellationTokenSource.CreateLinkedTokenSource(context.RequestAborted, _stopping.Token);
         var since = long.Parse(context.Request.Query["since"].ToString());
+        bool isOurs;
+        lock (_lock)
+            isOurs = since <= _changes.Count && context.Request.Query["hash"] == HashOf(since);
+        if (!isOurs)
+        {
+            context.Response.StatusCode = 410;
+            return;
+        }
         await context.Response.StartAsync(end.Token);
         try
         {
@@ -231,8 +268,10 @@ public sealed class FakeIssuance : IAsyncDisposable
                 string? line;
                 lock (_lock)
                 {
+                    if (since > _changes.Count)
+                        return;
                     changed = _changed.Task;
-                    line = IsSilent ? null : Line(FeedMessage.Delta, since, _changes.Count, _changes.GetRange((int)since, _changes.Count - (int)since));
+                    line = IsSilent ? null : Line(new(1, FeedMessage.Delta, since, _changes.Count, _time.GetUtcNow() - ClockBehind, _changes.GetRange((int)since, _changes.Count - (int)since), HashOf(since), HashOf(_changes.Count)));
                     since = line is null ? since : _changes.Count;
                 }
                 if (line is not null)
@@ -254,6 +293,18 @@ public sealed class FakeIssuance : IAsyncDisposable
 
     private TrustAnswer Trust() => new(1, _root.Public.X, new TrustSet(1, _trustSeq, _time.GetUtcNow().ToUnixTimeSeconds(), Issuer, [.. _keys]).Sign(_root));
 
-    private string Line(string kind, long from, long to, IReadOnlyList<Change> changes) =>
-        Jws.Sign(_service, FeedMessage.Typ, JsonSerializer.SerializeToUtf8Bytes(new FeedMessage(1, kind, from, to, _time.GetUtcNow(), changes), WireJson.Default.FeedMessage)) + "\n";
+    /// <summary>Two parts: the tenants, and the revoked tokens.</summary>
+    private string SnapshotLines()
+    {
+        var whole = new FeedMessage(1, FeedMessage.Snapshot, 0, _changes.Count, _time.GetUtcNow(), [], "", HashOf(_changes.Count));
+        var revoked = new byte[_revoked.Count * RevokedToken.PackedBytes];
+        for (var number = 0; number < _revoked.Count; number++)
+            RevokedToken.Pack(Guid.Parse(_revoked[number].Jti), _revoked[number].Exp, revoked.AsSpan(number * RevokedToken.PackedBytes));
+        return Line(whole with { Changes = [TrustChange(), .. _tenants.Values.Select(tenant => new Change("tenant", Tenant: tenant))], More = true })
+            + Line(whole with { Part = 2, Revoked = revoked });
+    }
+
+    private string HashOf(long seq) => $"{_history}-{seq}";
+
+    private string Line(FeedMessage message) => Jws.Sign(_service, FeedMessage.Typ, JsonSerializer.SerializeToUtf8Bytes(message, WireJson.Default.FeedMessage)) + "\n";
 }

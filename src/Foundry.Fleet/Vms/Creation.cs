@@ -85,6 +85,9 @@ internal static class Creation
             if (reservation.Epoch < epoch)
                 return new(null, Stale("A newer epoch has begun."));
         }
+        // Is the tenant about to be deleted? A seal's answer lists what is there, and nothing may be added to it.
+        if (turn.State.Seals.GetValueOrDefault(tenantId) > turn.Now.UnixMs)
+            return new(null, new Refused(ErrorCode.TenantDeleting, "The tenant is being deleted. Nothing was created."));
         // Can it be kept?
         if (!turn.HasRoomForEvents)
             return new(null, new Refused(ErrorCode.RecordUnavailable, "Nothing can be recorded at the moment; nothing was created."));

@@ -20,6 +20,8 @@ internal sealed class QuotaGate(Quotas quotas, Reconciler reconciler, TenantDire
             return null;
         if (directory.Find(exchange.TenantId!) is not { } tenant)
             return Refusal.NotFound;
+        if (tenant.Status == Tenant.Deleting)
+            return new Refusal(ErrorCode.TenantDeleting, "The tenant is being deleted; nothing new is made for it.");
         if (ReadSize(exchange.Body, out var ramMb, out var diskGb) is { } invalid)
             return invalid;
         var id = Guid.CreateVersion7().ToString("N");

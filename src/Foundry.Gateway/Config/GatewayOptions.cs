@@ -23,6 +23,8 @@ internal sealed class GatewayOptions
     public int GatewaysExpected { get; set; } = 1;
     /// <summary>How old what issuance last said may be before <c>input</c> and services are refused.</summary>
     public TimeSpan StalenessLimit { get; set; } = TimeSpan.FromMinutes(5);
+    /// <summary>Lines of the change feed after which a new snapshot takes their place on disk, so that a start does not take ever longer.</summary>
+    public int FeedLinesMax { get; set; } = 20_000;
     /// <summary>How long the fleet may take to accept a create; its deadline.</summary>
     public TimeSpan CreateDeadline { get; set; } = TimeSpan.FromSeconds(15);
     /// <summary>How often held numbers are compared with the fleet's list.</summary>
@@ -39,6 +41,8 @@ internal sealed class GatewayOptions
             yield return $"Gateway:GatewaysExpected is {GatewaysExpected}: 1 to 1000";
         if (StalenessLimit < TimeSpan.FromSeconds(5))
             yield return $"Gateway:StalenessLimit is {StalenessLimit}: at least 00:00:05";
+        if (FeedLinesMax is < 10 or > 1_000_000)
+            yield return $"Gateway:FeedLinesMax is {FeedLinesMax}: 10 to 1000000";
         if (CreateDeadline < TimeSpan.FromSeconds(1))
             yield return $"Gateway:CreateDeadline is {CreateDeadline}: at least 00:00:01";
         if (ReconcileInterval < TimeSpan.FromSeconds(1))

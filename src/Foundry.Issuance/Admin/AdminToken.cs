@@ -37,7 +37,7 @@ internal sealed class AdminToken : IDisposable
     /// <summary>Where the token is.</summary>
     public string Path => _folder.File(TokenFile);
 
-    /// <summary>Makes sure that the file holds a token that is good and will be for a while; revokes those that had their day.</summary>
+    /// <summary>Makes sure that the file holds a token that is good and will be for a while; the one before it has its day (<see cref="DueRevocations"/>).</summary>
     /// <returns>Why a new one was written, or null.</returns>
     /// <exception cref="StateCorruptException">The file holds something that this platform never issued.</exception>
     public async Task<string?> EnsureAsync(CancellationToken cancellationToken)
@@ -61,6 +61,20 @@ internal sealed class AdminToken : IDisposable
         }
     }
 
+    /// <summary>Revokes every platform administrator's token, whoever has it, and every code that one of them had made for a part; writes a new one.</summary>
+    public async Task ResetAsync(CancellationToken cancellationToken)
+    {
+        var token = await _journal.WriteAsync(async entry =>
+        {
+            await TokenMint.RevokeAsync(entry, await entry.QueryAsync<TokenRow>(
+                $"SELECT {TokenRow.Columns} FROM tokens WHERE scope = @Scope AND revoked_at IS NULL AND expires_at > @NowSeconds ORDER BY token_id", new { Scope = Scope.PlatformAdmin.Text, entry.NowSeconds }), Doer.Itself);
+            await entry.ExecuteAsync("DELETE FROM join_codes WHERE used_by IS NULL");
+            return await MintAsync(entry);
+        }, cancellationToken);
+        // Committed first: where this fails, the next start finds a revoked token here and writes another.
+        _folder.Write(TokenFile, token + "\n");
+    }
+
     /// <inheritdoc/>
     public void Dispose()
     {
@@ -82,17 +96,19 @@ internal sealed class AdminToken : IDisposable
             : null;
         foreach (var row in good)
         {
-            var had = row.RevokeAt <= entry.NowSeconds;
             var nobodys = row.TokenId != inFile?.TokenId && row.RevokeAt is null;
             var foreign = row.SubjectPubkey != _subject.Public.X;
-            if (had || nobodys || foreign)
-                await TokenMint.RevokeAsync(entry, row, Doer.Itself);
+            if (nobodys || foreign)
+                await TokenMint.RevokeAsync(entry, [row], Doer.Itself);
             else if (why is not null && row.RevokeAt is null)
                 await entry.ExecuteAsync("UPDATE tokens SET revoke_at = @at WHERE token_id = @TokenId", new { row.TokenId, at = entry.NowSeconds + (long)OldOneKept.TotalSeconds });
         }
         if (why is null)
             return (null, null);
-        var minted = await _mint.MintAsync(entry, new TokenGrant(null, Scope.PlatformAdmin, _subject.Public, null, (long)Lifetime.TotalSeconds, InAdminFile: true), Doer.Itself);
-        return minted.Value is { } token ? (token.Token, why) : throw new IOException("The key that signs tokens is not held by this process.");
+        return (await MintAsync(entry), why);
     }
+
+    private async Task<string> MintAsync(JournalEntry entry) =>
+        (await _mint.MintAsync(entry, new TokenGrant(null, Scope.PlatformAdmin, _subject.Public, null, (long)Lifetime.TotalSeconds, InAdminFile: true), Doer.Itself)).Value?.Token
+            ?? throw new IOException("The key that signs tokens is not held by this process.");
 }

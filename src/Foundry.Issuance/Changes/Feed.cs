@@ -1,3 +1,4 @@
+using System.Data.Common;
 using System.Text;
 using System.Text.Json;
 using Dapper;
@@ -15,8 +16,6 @@ namespace Foundry.Issuance.Changes;
 /// </summary>
 internal sealed class Feed
 {
-    /// <summary>Characters of the largest snapshot, as gateways bound it; about 200,000 tenants, or 500,000 revoked tokens that have not expired.</summary>
-    public const int SnapshotCharsMax = 64 * 1024 * 1024;
     /// <summary>Changes in a line.</summary>
     public const int ChangesMax = 500;
     /// <summary>Bytes of changes after which a line takes no further one; a single change is smaller than 1 MiB.</summary>
@@ -35,79 +34,120 @@ internal sealed class Feed
     /// <summary>Ends at the next commit that gateways must hear of; see <see cref="FeedSignal.Next"/>.</summary>
     public Task Next => _journal.Signal.Next;
 
-    /// <summary>Everything a gateway needs, as of one moment, in one line; null where it would be too large.</summary>
-    public async Task<string?> SnapshotAsync(CancellationToken cancellationToken)
+    /// <summary>Everything a gateway needs, as of one moment, in signed lines; no more than one of them is in memory.</summary>
+    /// <param name="write">Takes each line as it is made.</param>
+    /// <param name="cancellationToken">Ends it.</param>
+    /// <exception cref="InvalidOperationException">There is more than <see cref="FeedMessage.PartsMax"/> parts can hold.</exception>
+    public Task WriteSnapshotAsync(Func<string, Task> write, CancellationToken cancellationToken)
     {
         var now = _time.GetUtcNow();
-        var message = await _journal.Database.ReadAsync(async transaction =>
+        return _journal.Database.ReadAsync(async transaction =>
         {
             var connection = transaction.Connection!;
-            var platform = await connection.QuerySingleAsync<HeadRow>("SELECT feed_seq AS FeedSeq, trust AS Trust FROM platform WHERE id = 1", transaction: transaction);
-            var tenants = await connection.QueryAsync<TenantRow>($"SELECT {TenantRow.Columns} FROM tenants WHERE status <> 'deleted' ORDER BY tenant_id", transaction: transaction);
+            var head = (await HeadAsync(transaction))!;
+            var parts = new SnapshotParts(this, head, now, write);
+            await parts.AddAsync(new Change("trust", Trust: JsonSerializer.Serialize(_trust.Answer with { Trust = head.Trust }, WireJson.Default.TrustAnswer)));
+            await foreach (var tenant in connection.QueryUnbufferedAsync<TenantRow>($"SELECT {TenantRow.Columns} FROM tenants WHERE status <> 'deleted' ORDER BY tenant_id", transaction: transaction).WithCancellation(cancellationToken))
+                await parts.AddAsync(new Change("tenant", Tenant: tenant.Shown()));
             // A token whose key was withdrawn, or whose tenant is gone, is refused for that; it need not be named.
-            var revoked = await connection.QueryAsync<RevokedRow>("""
+            await foreach (var token in connection.QueryUnbufferedAsync<RevokedRow>("""
                 SELECT token_id AS Jti, expires_at AS Exp FROM tokens
                 WHERE revoked_at IS NOT NULL AND expires_at > @floor
                     AND kid IN (SELECT kid FROM signing_keys WHERE status IN ('active', 'next', 'retired'))
                     AND (tenant_id IS NULL OR tenant_id IN (SELECT tenant_id FROM tenants WHERE status <> 'deleted'))
-                ORDER BY token_id
-                """, new { floor = now.ToUnixTimeSeconds() - RevokedSecondsKept }, transaction);
-            List<Change> changes =
-            [
-                new("trust", Trust: JsonSerializer.Serialize(_trust.Answer with { Trust = platform.Trust }, WireJson.Default.TrustAnswer)),
-                .. tenants.Select(tenant => new Change("tenant", Tenant: tenant.Shown())),
-                .. revoked.Select(token => new Change("revoked", Revoked: new RevokedToken(token.Jti, token.Exp))),
-            ];
-            return new FeedMessage(1, FeedMessage.Snapshot, 0, platform.FeedSeq, now, changes);
+                ORDER BY expires_at
+                """, new { floor = now.ToUnixTimeSeconds() - RevokedSecondsKept }, transaction).WithCancellation(cancellationToken))
+                await parts.AddAsync(Guid.ParseExact(token.Jti, "D"), token.Exp);
+            await parts.EndAsync();
+            return 0;
         }, cancellationToken);
-        var line = Jws.Sign(_identity.Key, FeedMessage.Typ, JsonSerializer.SerializeToUtf8Bytes(message, WireJson.Default.FeedMessage));
-        return line.Length <= SnapshotCharsMax ? line : null;
     }
 
-    /// <summary>Whether the changes after <paramref name="since"/> are all still kept.</summary>
-    public async Task<bool> HasAllSinceAsync(long since, CancellationToken cancellationToken)
-    {
-        var kept = await _journal.Database.ReadAsync(transaction => transaction.Connection!.QuerySingleAsync<KeptRow>(
-            "SELECT feed_seq AS FeedSeq, (SELECT MIN(seq) FROM changes) AS Oldest FROM platform WHERE id = 1", transaction: transaction), cancellationToken);
-        // A follower that is ahead followed a store that is no more; what it knows beyond ours is not so.
-        return since <= kept.FeedSeq && (since == kept.FeedSeq || since >= kept.Oldest - 1);
-    }
+    /// <summary>Whether a follower that reached this number, with this hash, has our history, and what came since is all kept.</summary>
+    public async Task<bool> HasAllSinceAsync(long since, string hash, CancellationToken cancellationToken) =>
+        // A follower that is ahead, or has another hash, followed a store that is no more; what it knows beyond ours is not so.
+        await _journal.Database.ReadAsync(HeadAsync, cancellationToken) is { } head
+        && (since == head.Seq ? head.Hash : await HashBeforeAsync(since + 1, cancellationToken)) == hash;
 
     /// <summary>The next line after <paramref name="since"/>; without changes where there are none.</summary>
-    /// <returns>The line and the sequence number it leads to; no line where changes in between are no longer kept.</returns>
-    public async Task<(string? Line, long To, bool IsEmpty)> ReadAsync(long since, CancellationToken cancellationToken)
+    /// <returns>
+    /// The line, and the sequence number and hash it leads to; no line where changes in between are no longer kept, or are
+    /// not those of the history with this hash.
+    /// </returns>
+    public async Task<(string? Line, long To, string Hash, bool IsEmpty)> ReadAsync(long since, string hash, CancellationToken cancellationToken)
     {
-        var rows = await _journal.Database.ReadAllAsync<ChangeRow>("SELECT seq AS Seq, body AS Body FROM changes WHERE seq > @since ORDER BY seq LIMIT @ChangesMax", new { since, ChangesMax }, cancellationToken);
-        if (rows.Count > 0 && rows[0].Seq != since + 1)
-            return (null, since, true);
-        var (changes, bytes, to) = (new List<Change>(), 0, since);
-        foreach (var row in rows)
+        var (head, rows) = await _journal.Database.ReadAsync(async transaction => (await HeadAsync(transaction), (await transaction.Connection!.QueryAsync<ChangeRow>(
+            // One more than a line takes: it tells the hash of the last that is taken.
+            "SELECT seq AS Seq, body AS Body, hash_before AS HashBefore FROM changes WHERE seq > @since ORDER BY seq LIMIT @most", new { since, most = ChangesMax + 1 }, transaction)).AsList()), cancellationToken);
+        if (rows.Count == 0 ? (head!.Seq, head.Hash) != (since, hash) : (rows[0].Seq, rows[0].HashBefore) != (since + 1, hash))
+            return (null, since, hash, true);
+        var (changes, bytes) = (new List<Change>(), 0);
+        foreach (var row in rows.Take(ChangesMax))
         {
             changes.Add(JsonSerializer.Deserialize(row.Body, WireJson.Default.Change)!);
-            to = row.Seq;
             if ((bytes += Encoding.UTF8.GetByteCount(row.Body)) > LineBytesMax)
                 break;
         }
-        var message = new FeedMessage(1, FeedMessage.Delta, since, to, _time.GetUtcNow(), changes);
-        return (Jws.Sign(_identity.Key, FeedMessage.Typ, JsonSerializer.SerializeToUtf8Bytes(message, WireJson.Default.FeedMessage)), to, changes.Count == 0);
+        var (to, reached) = (since + changes.Count, changes.Count < rows.Count ? rows[changes.Count].HashBefore : head!.Hash);
+        return (Sign(new FeedMessage(1, FeedMessage.Delta, since, to, _time.GetUtcNow(), changes, hash, reached)), to, reached, changes.Count == 0);
+    }
+
+    private string Sign(FeedMessage message) => Jws.Sign(_identity.Key, FeedMessage.Typ, JsonSerializer.SerializeToUtf8Bytes(message, WireJson.Default.FeedMessage));
+
+    private static Task<HeadRow?> HeadAsync(DbTransaction transaction) => transaction.Connection!.QuerySingleOrDefaultAsync<HeadRow>(
+        "SELECT feed_seq AS Seq, feed_hash AS Hash, trust AS Trust FROM platform WHERE id = 1", transaction: transaction);
+
+    private Task<string?> HashBeforeAsync(long seq, CancellationToken cancellationToken) =>
+        _journal.Database.ReadOneAsync<string>("SELECT hash_before FROM changes WHERE seq = @seq", new { seq }, cancellationToken);
+
+    /// <summary>Fills one part after the other, and writes each when it is full.</summary>
+    private sealed class SnapshotParts(Feed feed, HeadRow head, DateTimeOffset now, Func<string, Task> write)
+    {
+        private readonly List<Change> _changes = [];
+        private readonly byte[] _revoked = new byte[FeedMessage.RevokedPerPart * RevokedToken.PackedBytes];
+        private int _revokedBytes;
+        private int _part = 1;
+
+        public async Task AddAsync(Change change)
+        {
+            if (_changes.Count == FeedMessage.TenantsPerPart)
+                await WriteAsync(more: true);
+            _changes.Add(change);
+        }
+
+        public async Task AddAsync(Guid jti, long exp)
+        {
+            if (_revokedBytes == _revoked.Length)
+                await WriteAsync(more: true);
+            RevokedToken.Pack(jti, exp, _revoked.AsSpan(_revokedBytes));
+            _revokedBytes += RevokedToken.PackedBytes;
+        }
+
+        public Task EndAsync() => WriteAsync(more: false);
+
+        private async Task WriteAsync(bool more)
+        {
+            if (_part == FeedMessage.PartsMax && more)
+                throw new InvalidOperationException($"A snapshot has at most {FeedMessage.PartsMax} parts of {FeedMessage.TenantsPerPart} tenants or {FeedMessage.RevokedPerPart} revoked tokens.");
+            await write(feed.Sign(new FeedMessage(1, FeedMessage.Snapshot, 0, head.Seq, now, _changes, "", head.Hash, _part, more, _revokedBytes == 0 ? null : _revoked.AsMemory(0, _revokedBytes))));
+            _part++;
+            _changes.Clear();
+            _revokedBytes = 0;
+        }
     }
 
     private sealed record HeadRow
     {
-        public long FeedSeq { get; init; }
+        public long Seq { get; init; }
+        public string Hash { get; init; } = "";
         public string Trust { get; init; } = "";
-    }
-
-    private sealed record KeptRow
-    {
-        public long FeedSeq { get; init; }
-        public long? Oldest { get; init; }
     }
 
     private sealed record ChangeRow
     {
         public long Seq { get; init; }
         public string Body { get; init; } = "";
+        public string HashBefore { get; init; } = "";
     }
 
     private sealed record RevokedRow

@@ -1,6 +1,8 @@
 using System.Data.Common;
 using Foundry.Issuance.Keys;
 using Foundry.Issuance.Trust;
+using Foundry.ServiceDefaults;
+using Foundry.ServiceDefaults.Trust;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 
@@ -14,12 +16,14 @@ internal sealed class FeedPoll : BackgroundService
     private readonly Journal _journal;
     private readonly PlatformTrust _trust;
     private readonly SigningKeys _keys;
+    private readonly ServiceIdentity _own;
+    private readonly Readiness _readiness;
     private readonly TimeProvider _time;
     private readonly ILogger<FeedPoll> _log;
 
     /// <summary>Makes one.</summary>
-    public FeedPoll(Journal journal, PlatformTrust trust, SigningKeys keys, TimeProvider time, ILogger<FeedPoll> log) =>
-        (_journal, _trust, _keys, _time, _log) = (journal, trust, keys, time, log);
+    public FeedPoll(Journal journal, PlatformTrust trust, SigningKeys keys, ServiceIdentity own, Readiness readiness, TimeProvider time, ILogger<FeedPoll> log) =>
+        (_journal, _trust, _keys, _own, _readiness, _time, _log) = (journal, trust, keys, own, readiness, time, log);
 
     /// <inheritdoc/>
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
@@ -33,11 +37,17 @@ internal sealed class FeedPoll : BackgroundService
                 if (head!.TrustSeq > _trust.Current.Seq)
                 {
                     await _trust.ReloadAsync(stoppingToken);
+                    if (_trust.Find(_own.Key.Kid) is null)
+                        _readiness.Report("trust", met: false, "this process's key was removed; stop it, and move its service.key away to make a new one");
                     await _keys.LookWhatIsDueAsync(stoppingToken);
                 }
                 if (head.FeedSeq != seen)
                     _journal.Signal.Raise();
                 seen = head.FeedSeq;
+            }
+            catch (StateCorruptException fault)
+            {
+                _log.LogError("What another process committed cannot be used: {Reason}", fault.Message);
             }
             catch (DbException fault)
             {

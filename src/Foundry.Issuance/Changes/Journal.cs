@@ -1,9 +1,12 @@
 using System.Data.Common;
+using System.Security.Cryptography;
+using System.Text;
 using System.Text.Json;
 using Dapper;
 using Foundry.Contracts;
 using Foundry.ServiceDefaults.Trust;
 using Foundry.Storage;
+using Foundry.Tokens;
 using Microsoft.AspNetCore.Http;
 
 namespace Foundry.Issuance.Changes;
@@ -86,6 +89,8 @@ internal readonly record struct Outcome<T>(T? Value, IResult? Refusal)
 /// <summary>A journal's transaction in hand. Everything in it commits together or not at all.</summary>
 internal sealed class JournalEntry
 {
+    private const int RowsPerStatement = 200;
+
     private readonly DbTransaction _transaction;
     private readonly int _changesKept;
 
@@ -112,12 +117,52 @@ internal sealed class JournalEntry
     public Task<T?> SingleAsync<T>(string sql, object? values = null) => _transaction.Connection!.QuerySingleOrDefaultAsync<T>(sql, values, _transaction);
 
     /// <summary>Tells the gateways.</summary>
-    public async Task ChangeAsync(Change change)
+    public Task ChangeAsync(Change change) => ChangeAsync([change]);
+
+    /// <summary>Tells the gateways of several things, in this order.</summary>
+    public async Task ChangeAsync(IReadOnlyList<Change> changes)
     {
-        var seq = await SingleAsync<long>("UPDATE platform SET feed_seq = feed_seq + 1 WHERE id = 1 RETURNING feed_seq");
-        await ExecuteAsync("INSERT INTO changes (seq, body) VALUES (@seq, @body)", new { seq, body = JsonSerializer.Serialize(change, WireJson.Default.Change) });
-        await ExecuteAsync("DELETE FROM changes WHERE seq <= @floor", new { floor = seq - _changesKept });
-        Changes++;
+        if (changes.Count == 0)
+            return;
+        var head = (await SingleAsync<HeadRow>("SELECT feed_seq AS FeedSeq, feed_hash AS FeedHash FROM platform WHERE id = 1"))!;
+        var (last, hash) = (head.FeedSeq + changes.Count, head.FeedHash);
+        var rows = new List<(long Seq, string Body, string HashBefore)>();
+        foreach (var change in changes)
+        {
+            var body = JsonSerializer.Serialize(change, WireJson.Default.Change);
+            rows.Add((head.FeedSeq + rows.Count + 1, body, hash));
+            hash = Base64UrlText.Encode(SHA256.HashData(Encoding.UTF8.GetBytes(hash + body)));
+        }
+        await ExecuteAsync("UPDATE platform SET feed_seq = @last, feed_hash = @hash WHERE id = 1", new { last, hash });
+        // What would be dropped at once is not written at all.
+        foreach (var some in rows.TakeLast(_changesKept).Chunk(RowsPerStatement))
+        {
+            var values = new DynamicParameters();
+            foreach (var (at, (seq, body, before)) in some.Index())
+            {
+                values.Add($"s{at}", seq);
+                values.Add($"b{at}", body);
+                values.Add($"h{at}", before);
+            }
+            await ExecuteAsync($"INSERT INTO changes (seq, body, hash_before) VALUES {string.Join(", ", Enumerable.Range(0, some.Length).Select(at => $"(@s{at}, @b{at}, @h{at})"))}", values);
+        }
+        await ExecuteAsync("DELETE FROM changes WHERE seq <= @floor", new { floor = last - _changesKept });
+        Changes += changes.Count;
+    }
+
+    /// <summary>Executes a statement for many values of one column, some to a statement.</summary>
+    /// <param name="sql">The statement, with <c>{some}</c> where the values go: <c>token_id IN ({some})</c>.</param>
+    /// <param name="values">The values.</param>
+    /// <param name="others">The statement's other parameters.</param>
+    public async Task ExecuteForEachAsync(string sql, IEnumerable<string> values, object? others = null)
+    {
+        foreach (var some in values.Chunk(RowsPerStatement))
+        {
+            var parameters = new DynamicParameters(others);
+            foreach (var (at, value) in some.Index())
+                parameters.Add($"v{at}", value);
+            await ExecuteAsync(sql.Replace("{some}", string.Join(", ", Enumerable.Range(0, some.Length).Select(at => $"@v{at}")), StringComparison.Ordinal), parameters);
+        }
     }
 
     /// <summary>Tells the ledger.</summary>
@@ -126,23 +171,40 @@ internal sealed class JournalEntry
     /// <param name="tenantId">Whose it is.</param>
     /// <param name="doer">Who did it.</param>
     /// <param name="others">Members of this type of event; never a token.</param>
-    public async Task RecordAsync(IEnumerable<string> logs, string eventType, string? tenantId, Doer doer, params (string Name, object? Value)[] others)
+    public Task RecordAsync(IEnumerable<string> logs, string eventType, string? tenantId, Doer doer, params (string Name, object? Value)[] others)
     {
-        var payload = new PlatformEvent
-        {
-            EventType = eventType,
-            EventId = Guid.CreateVersion7(Now).ToString(),
-            Time = Now,
-            TenantId = tenantId,
-            Actor = doer.Actor,
-            RequestId = doer.RequestId,
-            Others = others.Where(other => other.Value is not null).ToDictionary(other => other.Name, other => JsonSerializer.SerializeToElement(other.Value)),
-        };
-        foreach (var log in logs)
-        {
-            await Outbox.AddAsync(_transaction, log, Outbox.IdOf(payload), payload);
-            Events++;
-        }
+        var payload = EventOf(eventType, tenantId, doer, others);
+        return RecordAsync([.. logs.Select(log => (log, Outbox.IdOf(payload), payload))]);
+    }
+
+    /// <summary>Tells the ledger of several things, in this order.</summary>
+    /// <param name="events">Each with its log and its ID there.</param>
+    public async Task RecordAsync(IReadOnlyList<(string Log, string PayloadId, PlatformEvent Payload)> events)
+    {
+        await Outbox.AddAsync(_transaction, events);
+        Events += events.Count;
+    }
+
+    /// <summary>An event of this moment.</summary>
+    /// <param name="eventType">One of <see cref="EventTypes"/>.</param>
+    /// <param name="tenantId">Whose it is.</param>
+    /// <param name="doer">Who did it.</param>
+    /// <param name="others">Members of this type of event; never a token.</param>
+    public PlatformEvent EventOf(string eventType, string? tenantId, Doer doer, params (string Name, object? Value)[] others) => new()
+    {
+        EventType = eventType,
+        EventId = Guid.CreateVersion7(Now).ToString(),
+        Time = Now,
+        TenantId = tenantId,
+        Actor = doer.Actor,
+        RequestId = doer.RequestId,
+        Others = others.Where(other => other.Value is not null).ToDictionary(other => other.Name, other => JsonSerializer.SerializeToElement(other.Value)),
+    };
+
+    private sealed record HeadRow
+    {
+        public long FeedSeq { get; init; }
+        public string FeedHash { get; init; } = "";
     }
 }
 

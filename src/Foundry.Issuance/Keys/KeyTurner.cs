@@ -20,12 +20,23 @@ internal sealed class KeyTurner : BackgroundService
     /// <inheritdoc/>
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
+        var shared = false;
         while (!stoppingToken.IsCancellationRequested)
         {
             try
             {
+                if (!shared)
+                {
+                    foreach (var kid in await _keys.ShareAsync(stoppingToken))
+                        _log.LogInformation("The private half of the key {Kid} was in a file in the clear; it is in the database now, encrypted", kid);
+                    shared = true;
+                }
                 await _keys.TurnWhenDueAsync(_time.GetUtcNow(), stoppingToken);
                 _readiness.Report("store", met: true);
+            }
+            catch (StateCorruptException fault)
+            {
+                _log.LogError("A signing key cannot be opened: {Reason}", fault.Message);
             }
             catch (Exception fault) when (fault is System.Data.Common.DbException or IOException)
             {

@@ -9,48 +9,56 @@ using Foundry.Tokens;
 namespace Foundry.Issuance.Keys;
 
 /// <summary>
-/// The keys that sign tokens: the private halves in files of this folder, everything else in the store. A new key is
-/// published first and signs <see cref="Lead"/> later, so that whoever follows the key set has it before its first token.
+/// The keys that sign tokens: their private halves where <see cref="IPrivateHalves"/> says, everything else in the store. A new key
+/// is published first and signs <see cref="Lead"/> later, so that whoever follows the key set has it before its first token.
 /// </summary>
 internal sealed class SigningKeys : IDisposable
 {
-    /// <summary>The folder of the private halves.</summary>
+    /// <summary>The folder of private halves in files.</summary>
     public const string FolderName = "tokens.keys";
     /// <summary>How long a key is published before it signs; also how long the JWKS may be cached.</summary>
     public static readonly TimeSpan Lead = TimeSpan.FromSeconds(5);
 
-    private const string Columns = "kid AS Kid, x AS X, status AS Status, created_at AS CreatedAt, signs_from AS SignsFrom, retired_at AS RetiredAt, verifies_until AS VerifiesUntil";
+    private const string Columns = "kid AS Kid, x AS X, status AS Status, created_at AS CreatedAt, signs_from AS SignsFrom, retired_at AS RetiredAt, verifies_until AS VerifiesUntil, private_half AS PrivateHalf";
 
-    private readonly StateFolder _folder;
+    private readonly IPrivateHalves _halves;
     private readonly Journal _journal;
     private readonly PlatformTrust _trust;
     private readonly ConcurrentDictionary<string, SigningKey> _private = new(StringComparer.Ordinal);
     private long _dueAt = long.MaxValue;
 
-    private SigningKeys(StateFolder folder, Journal journal, PlatformTrust trust) => (_folder, _journal, _trust) = (folder, journal, trust);
-
-    /// <summary>Makes the private half of a new key durable, before the store says that there is such a key.</summary>
-    /// <param name="folder">The folder of the private halves.</param>
-    public static SigningKey Make(StateFolder folder)
-    {
-        var key = SigningKey.Generate();
-        folder.Write(FileOf(key.Kid), key.ExportSeed() + "\n");
-        return key;
-    }
+    private SigningKeys(IPrivateHalves halves, Journal journal, PlatformTrust trust) => (_halves, _journal, _trust) = (halves, journal, trust);
 
     /// <summary>Opens the private halves of all keys that sign or will sign.</summary>
     /// <exception cref="StateCorruptException">One is missing, or is not that key's.</exception>
-    public static async Task<SigningKeys> LoadAsync(StateFolder folder, Journal journal, PlatformTrust trust, CancellationToken cancellationToken)
+    public static async Task<SigningKeys> LoadAsync(IPrivateHalves halves, Journal journal, PlatformTrust trust, CancellationToken cancellationToken)
     {
-        var keys = new SigningKeys(folder, journal, trust);
+        var keys = new SigningKeys(halves, journal, trust);
         var rows = await keys.RowsAsync(cancellationToken);
-        foreach (var row in rows.Where(row => row.Status is "active" or "next"))
-            _ = keys.PrivateHalf(row.Kid) ?? throw new StateCorruptException(folder.File(FileOf(row.Kid)), "it is missing, though the database says that this key signs tokens");
+        foreach (var row in rows.Where(row => row.Signs))
+            _ = keys.PrivateHalf(row) ?? throw new StateCorruptException(halves.Where(row.Kid), $"the key {row.Kid} is missing, though the database says that it signs tokens");
         // Left behind where the process ended between a commit and this: a key that signs no more has no private half.
-        foreach (var row in rows.Where(row => row.Status is not ("active" or "next")))
+        foreach (var row in rows.Where(row => !row.Signs))
             keys.Forget(row.Kid);
         await keys.LookWhatIsDueAsync(cancellationToken);
         return keys;
+    }
+
+    /// <summary>Puts into the database, encrypted, what files held until there was a passphrase.</summary>
+    /// <returns>The keys that were moved.</returns>
+    public async Task<IReadOnlyList<string>> ShareAsync(CancellationToken cancellationToken)
+    {
+        var moved = new List<string>();
+        foreach (var row in _halves is SharedHalves ? await RowsAsync(cancellationToken) : [])
+        {
+            if (!row.Signs || row.PrivateHalf is not null || PrivateHalf(row) is not { } key)
+                continue;
+            var stored = ((SharedHalves)_halves).Encrypt(key);
+            await _journal.WriteAsync(entry => entry.ExecuteAsync("UPDATE signing_keys SET private_half = @stored WHERE kid = @Kid AND status IN ('active', 'next')", new { stored, row.Kid }), cancellationToken);
+            _halves.Forget(row.Kid);
+            moved.Add(row.Kid);
+        }
+        return moved;
     }
 
     /// <summary>Every key there ever was, for telling who made a token that may no longer be accepted.</summary>
@@ -63,7 +71,7 @@ internal sealed class SigningKeys : IDisposable
     public async Task<SigningKey?> CurrentAsync(JournalEntry entry)
     {
         await TurnAsync(entry);
-        return PrivateHalf(await entry.SingleAsync<string>("SELECT kid FROM signing_keys WHERE status = 'active'") ?? "");
+        return await entry.SingleAsync<KeyRow>($"SELECT {Columns} FROM signing_keys WHERE status = 'active'") is { } active ? PrivateHalf(active) : null;
     }
 
     /// <summary>Makes a new key. While one is waiting already, an ordinary rotation is that one and makes no other.</summary>
@@ -73,22 +81,25 @@ internal sealed class SigningKeys : IDisposable
     /// <param name="cancellationToken">Ends the wait for a turn.</param>
     public async Task<Outcome<IReadOnlyList<SigningKeyRecord>>> RotateAsync(Asserted caller, bool compromised, Doer doer, CancellationToken cancellationToken)
     {
-        // The file comes first: a key that the store knows and no file holds would stop the next start.
-        var made = Make(_folder);
+        // Outside the transaction: encrypting a key is slow on purpose.
+        var made = _halves.New((await RowsAsync(cancellationToken)).Select(row => row.Kid).ToHashSet(StringComparer.Ordinal));
         var used = false;
         var answer = await _journal.WriteForAsync<IReadOnlyList<SigningKeyRecord>>(caller, async entry =>
         {
             await TurnAsync(entry);
-            var before = await entry.QueryAsync<KeyRow>($"SELECT {Columns} FROM signing_keys WHERE status IN ('active', 'next', 'retired')");
-            if (compromised || !before.Any(row => row.Status == "next"))
+            var rows = await entry.QueryAsync<KeyRow>($"SELECT {Columns} FROM signing_keys");
+            if (compromised || rows.All(row => row.Status != "next"))
             {
-                await AddAsync(entry, made, compromised ? before : [], compromised, doer);
+                // Another process with the same folder may have taken it a moment ago.
+                if (made is null || rows.Any(row => row.Kid == made.Key.Kid))
+                    return new Refused(ErrorCode.NoNewKey, "The folder of mounted keys holds no key that has not signed before. Put a new one there, then rotate again.");
+                await AddAsync(entry, made, compromised ? [.. rows.Where(row => row.Signs || row.Status == "retired")] : [], compromised, doer);
                 entry.WhenCommitted(() => used = true);
             }
             return new(Shown(await entry.QueryAsync<KeyRow>($"SELECT {Columns} FROM signing_keys ORDER BY created_at DESC, kid")), null);
         }, cancellationToken);
-        if (!used)
-            Forget(made.Kid);
+        if (!used && made is not null)
+            Forget(made.Key.Kid);
         return answer;
     }
 
@@ -118,6 +129,9 @@ internal sealed class SigningKeys : IDisposable
             "retired" => row.VerifiesUntil ?? long.MaxValue,
             _ => long.MaxValue,
         }).DefaultIfEmpty(long.MaxValue).Min());
+        // Another process's new key is opened before it is needed, which is slow where it is encrypted.
+        foreach (var row in rows.Where(row => row.Signs))
+            PrivateHalf(row);
     }
 
     /// <inheritdoc/>
@@ -127,19 +141,19 @@ internal sealed class SigningKeys : IDisposable
             key.Dispose();
     }
 
-    private async Task AddAsync(JournalEntry entry, SigningKey made, IReadOnlyList<KeyRow> withdrawn, bool atOnce, Doer doer)
+    private async Task AddAsync(JournalEntry entry, NewKey made, IReadOnlyList<KeyRow> withdrawn, bool atOnce, Doer doer)
     {
         foreach (var row in withdrawn)
             await WithdrawAsync(entry, row);
         var signsFrom = entry.NowSeconds + (atOnce ? 0 : (long)Lead.TotalSeconds);
-        await entry.ExecuteAsync("INSERT INTO signing_keys (kid, x, status, created_at, signs_from) VALUES (@Kid, @X, @status, @NowSeconds, @signsFrom)",
-            new { made.Kid, made.Public.X, status = atOnce ? "active" : "next", entry.NowSeconds, signsFrom });
+        await entry.ExecuteAsync("INSERT INTO signing_keys (kid, x, status, created_at, signs_from, private_half) VALUES (@Kid, @X, @status, @NowSeconds, @signsFrom, @Stored)",
+            new { made.Key.Kid, made.Key.Public.X, status = atOnce ? "active" : "next", entry.NowSeconds, signsFrom, made.Stored });
         await _trust.SignAsync(entry);
         await entry.RecordAsync([Logs.Platform], EventTypes.KeyRotated, null, doer,
-            ("kid", made.Kid), ("signs_from", DateTimeOffset.FromUnixTimeSeconds(signsFrom)), ("compromised", atOnce), ("withdrawn_kids", withdrawn.Select(row => row.Kid).ToArray()));
+            ("kid", made.Key.Kid), ("signs_from", DateTimeOffset.FromUnixTimeSeconds(signsFrom)), ("compromised", atOnce), ("withdrawn_kids", withdrawn.Select(row => row.Kid).ToArray()));
         entry.WhenCommitted(() =>
         {
-            _private[made.Kid] = made;
+            _private[made.Key.Kid] = made.Key;
             Interlocked.Exchange(ref _dueAt, Math.Min(signsFrom, Interlocked.Read(ref _dueAt)));
         });
     }
@@ -154,7 +168,7 @@ internal sealed class SigningKeys : IDisposable
             {
                 // It signs no more, so its last token is known, and its private half has no further use.
                 await entry.ExecuteAsync("""
-                    UPDATE signing_keys SET status = 'retired', retired_at = @NowSeconds,
+                    UPDATE signing_keys SET status = 'retired', retired_at = @NowSeconds, private_half = NULL,
                         verifies_until = COALESCE((SELECT MAX(expires_at) FROM tokens WHERE tokens.kid = signing_keys.kid), @NowSeconds)
                     WHERE kid = @Kid
                     """, new { active.Kid, entry.NowSeconds });
@@ -174,40 +188,27 @@ internal sealed class SigningKeys : IDisposable
 
     private async Task WithdrawAsync(JournalEntry entry, KeyRow row)
     {
-        await entry.ExecuteAsync("UPDATE signing_keys SET status = 'withdrawn', retired_at = COALESCE(retired_at, @NowSeconds), verifies_until = @NowSeconds WHERE kid = @Kid", new { row.Kid, entry.NowSeconds });
+        await entry.ExecuteAsync("UPDATE signing_keys SET status = 'withdrawn', private_half = NULL, retired_at = COALESCE(retired_at, @NowSeconds), verifies_until = @NowSeconds WHERE kid = @Kid", new { row.Kid, entry.NowSeconds });
         // Gateways hear of the key and need not hear of each token; here they are shown as what they are.
         await entry.ExecuteAsync("UPDATE tokens SET revoked_at = @NowSeconds WHERE kid = @Kid AND revoked_at IS NULL", new { row.Kid, entry.NowSeconds });
         entry.WhenCommitted(() => Forget(row.Kid));
     }
 
-    private SigningKey? PrivateHalf(string kid)
+    private SigningKey? PrivateHalf(KeyRow row)
     {
-        if (_private.TryGetValue(kid, out var known))
+        if (_private.TryGetValue(row.Kid, out var known))
             return known;
-        if (kid.Length == 0 || _folder.Read(FileOf(kid)) is not { } text)
-            return null;
-        if (!SigningKey.TryImport(text.TrimEnd('\n'), out var key) || key.Kid != kid)
-            throw new StateCorruptException(_folder.File(FileOf(kid)), "this is not the private key that its name says (one line of 43 base64url characters)");
-        return _private.GetOrAdd(kid, key);
+        return _halves.Open(row.Kid, row.PrivateHalf) is { } key ? _private.GetOrAdd(row.Kid, key) : null;
     }
 
     private void Forget(string kid)
     {
         _private.TryRemove(kid, out _);
-        try
-        {
-            File.Delete(_folder.File(FileOf(kid)));
-        }
-        catch (Exception fault) when (fault is IOException or UnauthorizedAccessException)
-        {
-            // The next start tries again.
-        }
+        _halves.Forget(kid);
     }
 
     private async Task<IReadOnlyList<KeyRow>> RowsAsync(CancellationToken cancellationToken) =>
         await _journal.Database.ReadAllAsync<KeyRow>($"SELECT {Columns} FROM signing_keys ORDER BY created_at DESC, kid", null, cancellationToken);
-
-    private static string FileOf(string kid) => $"{kid}.key";
 
     private static IReadOnlyList<SigningKeyRecord> Shown(IReadOnlyList<KeyRow> rows) => [.. rows.Select(row => new SigningKeyRecord(
         row.Kid, row.X, row.Status, DateTimeOffset.FromUnixTimeSeconds(row.CreatedAt), DateTimeOffset.FromUnixTimeSeconds(row.SignsFrom), At(row.RetiredAt), At(row.VerifiesUntil)))];
@@ -223,5 +224,9 @@ internal sealed class SigningKeys : IDisposable
         public long SignsFrom { get; init; }
         public long? RetiredAt { get; init; }
         public long? VerifiesUntil { get; init; }
+        public string? PrivateHalf { get; init; }
+
+        /// <summary>Whether it signs or will sign.</summary>
+        public bool Signs => Status is "active" or "next";
     }
 }

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Json;
 using Foundry.Contracts;
+using Foundry.Issuance.Changes;
 using Foundry.ServiceDefaults;
 using Foundry.ServiceDefaults.Trust;
 using Microsoft.AspNetCore.Builder;
@@ -14,17 +15,20 @@ namespace Foundry.Issuance.Tenants;
 internal static class TenantsApi
 {
     private const string List = "tenants";
+    private const string Create = "/v1/tenants";
 
     public static void MapTenants(this IEndpointRouteBuilder routes)
     {
-        // Create: 201 the record; 409 tenant_exists, also where it once did; 422 invalid_value names the member.
-        routes.MapPost("/v1/tenants", CreateAsync);
+        // Create: 201 the record; 409 tenant_exists, also where it once did; 422 invalid_value names the member. A repeat with its
+        // Idempotency-Key is the first answer; with another body 422 idempotency_key_reused.
+        routes.MapPost(Create, CreateAsync);
         routes.MapGet("/v1/tenants", ListAsync);
         // One, with its ETag; a tenant's administrator reads its own.
         routes.MapGet("/v1/tenants/{id}", FindAsync);
-        // Change what is named; max_ram_mb null lifts that limit. If-Match is honoured: 412 precondition_failed.
+        // Change what is named; max_ram_mb null lifts that limit. If-Match is honoured: 412 precondition_failed. 409 tenant_deleting.
         routes.MapPatch("/v1/tenants/{id}", ChangeAsync);
-        // Delete: 204; 409 tenant_not_empty; 503 while the fleet cannot be asked.
+        // Delete: 204; 409 tenant_not_empty; 503 while the fleet cannot be asked. ?force=true: 202 the record, deleting; its VMs are
+        // destroyed, then it is gone.
         routes.MapDelete("/v1/tenants/{id}", DeleteAsync);
     }
 
@@ -38,11 +42,17 @@ internal static class TenantsApi
             return refusal!;
         if (TenantBounds.Refuse(request) is { } invalid)
             return invalid;
-        var created = await tenants.CreateAsync(caller, request, RequestId.Of(context), context.RequestAborted);
-        if (created.Value is not { } tenant)
-            return created.Refusal!;
+        var (key, malformed) = await IdempotencyKey.ReadAsync(context, Create);
+        if (malformed is not null)
+            return malformed;
+        var created = await tenants.CreateAsync(caller, request, key, RequestId.Of(context), context.RequestAborted);
+        if (created.Refusal is { } notCreated)
+            return notCreated;
+        var (tenant, isReplay) = created.Value;
+        if (isReplay)
+            context.Response.Headers[IdempotencyKey.ReplayedHeader] = "true";
         context.Response.Headers.Location = $"/v1/tenants/{tenant.TenantId}";
-        return Answer(context, tenant, StatusCodes.Status201Created);
+        return Answer(context, tenant, TenantBook.FirstVersion, StatusCodes.Status201Created);
     }
 
     private static async Task<IResult> ListAsync(HttpContext context, TenantBook tenants)
@@ -80,18 +90,23 @@ internal static class TenantsApi
         var caller = Asserted.Of(context);
         if (Callers.RefusePlatform(caller) is { } refused)
             return refused;
-        if (!Queries.TryOne(context, "force", out var force, out var refusal))
+        if (!Queries.TryFlag(context, "force", out var force, out var refusal))
             return refusal!;
-        if (force is not (null or "false"))
-            return Callers.Invalid("force: not offered by this version; delete the tenant's VMs first.");
+        if (force)
+        {
+            var begun = await tenants.BeginDeletionAsync(caller, id, RequestId.Of(context), context.RequestAborted);
+            return begun.Value is { } tenant ? Answer(context, tenant, StatusCodes.Status202Accepted) : begun.Refusal!;
+        }
         var deleted = await tenants.DeleteAsync(caller, id, RequestId.Of(context), context.RequestAborted);
         return deleted.Refusal ?? Results.NoContent();
     }
 
-    private static IResult Answer(HttpContext context, TenantRow tenant, int status)
+    private static IResult Answer(HttpContext context, TenantRow tenant, int status) => Answer(context, tenant.Shown(), tenant.Version, status);
+
+    private static IResult Answer(HttpContext context, Tenant tenant, long version, int status)
     {
-        context.Response.Headers.ETag = ETagOf(tenant.Version);
-        return Results.Json(tenant.Shown(), WireJson.Default.Tenant, statusCode: status);
+        context.Response.Headers.ETag = ETagOf(version);
+        return Results.Json(tenant, WireJson.Default.Tenant, statusCode: status);
     }
 
     private static bool TryIfMatch(HttpContext context, out Func<long, bool> matches)

@@ -13,6 +13,8 @@ internal static class Delegation
     public const long SecondsMin = 60;
     /// <summary>Longest: 90 days.</summary>
     public const long SecondsMax = 7_776_000;
+    /// <summary>Longest time that a token and the one it replaces are both good: 7 days.</summary>
+    public const long OverlapSecondsMax = 604_800;
     /// <summary>
     /// Characters of the longest user ID. Fewer than the 43 of a subject key, so that no user can bear the name of a key
     /// in <c>sub</c>.
@@ -36,6 +38,8 @@ internal static class Delegation
         var tenant = own ?? request.TenantId;
 
         // Is every value what it should be?
+        if (tenant is not null && !Names.IsWellFormed(tenant))
+            return pathTenant is null ? Callers.Invalid($"tenant_id: {Names.Grammar}.") : Callers.NotFound;
         if (NotOffered(request) is { } notOffered)
             return notOffered;
         if (!VerifyingKey.TryParse(request.SubjectPubkey, out var subject))
@@ -44,6 +48,8 @@ internal static class Delegation
             return Callers.Invalid("scope: exactly one of read, user, input or service:<name>.");
         if (request.ExpiresInSeconds is not { } seconds || seconds is < SecondsMin or > SecondsMax)
             return Callers.Invalid("expires_in_seconds: a whole number from 60 to 7776000 (90 days).");
+        if (request.MaxOverlapSeconds is { } overlap && (overlap is < 0 or > OverlapSecondsMax || scope.IsService))
+            return Callers.Invalid("max_overlap_seconds: a whole number from 0 to 604800 (7 days), with a scope of read, user or input.");
         if (request.UserId is { } user && !IsUserId(user))
             return Callers.Invalid($"user_id: 1 to {UserIdCharsMax} of letters, digits and . _ @ -, beginning with a letter or _.");
 

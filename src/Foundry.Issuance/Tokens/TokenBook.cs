@@ -1,5 +1,7 @@
 using Foundry.Contracts;
 using Foundry.Issuance.Changes;
+using Foundry.Issuance.Keys;
+using Foundry.Issuance.Tenants;
 using Foundry.Issuance.Trust;
 using Foundry.ServiceDefaults.Trust;
 using Foundry.Tokens;
@@ -9,34 +11,32 @@ namespace Foundry.Issuance.Tokens;
 /// <summary>The tokens that were issued: their metadata, and whether they are still good.</summary>
 internal sealed class TokenBook
 {
+    /// <summary>Tokens that one request revokes at most; a key's rotation and a tenant's deletion know no bound.</summary>
+    public const int RevokedMax = 200_000;
+    /// <summary>Tokens that one replaces at most, so that its answer and its record stay small.</summary>
+    public const int ReplacedMax = 500;
+
     private readonly Journal _journal;
     private readonly TokenMint _mint;
+    private readonly SigningKeys _keys;
     private readonly PlatformTrust _trust;
     private readonly TimeProvider _time;
     private readonly string? _defaultTenant;
 
     /// <summary>Makes one.</summary>
-    public TokenBook(Journal journal, TokenMint mint, PlatformTrust trust, TimeProvider time, IssuanceOptions options) =>
-        (_journal, _mint, _trust, _time, _defaultTenant) = (journal, mint, trust, time, options.DefaultTenant);
+    public TokenBook(Journal journal, TokenMint mint, SigningKeys keys, PlatformTrust trust, TimeProvider time, IssuanceOptions options) =>
+        (_journal, _mint, _keys, _trust, _time, _defaultTenant) = (journal, mint, keys, trust, time, options.DefaultTenant);
 
     /// <summary>Issues a token; durable, with its record, when this returns.</summary>
     /// <param name="caller">An administrator of either kind.</param>
     /// <param name="pathTenant">The tenant of the path, or null.</param>
     /// <param name="request">What is asked for.</param>
+    /// <param name="key">What makes a repeat the same request, or null.</param>
     /// <param name="requestId">The request.</param>
     /// <param name="cancellationToken">Ends the wait for a turn.</param>
-    public async Task<Outcome<IssuedToken>> IssueAsync(Asserted caller, string? pathTenant, TokenRequest request, string requestId, CancellationToken cancellationToken)
-    {
-        var decided = Delegation.Decide(caller, pathTenant, request, _defaultTenant, _time.GetUtcNow());
-        if (decided.Value is not { } grant)
-            return Outcome<IssuedToken>.Refused(decided.Refusal!);
-        return await _journal.WriteForAsync(caller, async entry =>
-        {
-            if (grant.TenantId is { } tenantId && await RefuseTenantAsync(entry, caller, tenantId, inPath: pathTenant is not null) is { } refused)
-                return Outcome<IssuedToken>.Refused(refused);
-            return await _mint.MintAsync(entry, grant, Doer.Of(caller, requestId));
-        }, cancellationToken);
-    }
+    public Task<Outcome<Answered<IssuedToken>>> IssueAsync(Asserted caller, string? pathTenant, TokenRequest request, IdempotencyKey? key, string requestId, CancellationToken cancellationToken) =>
+        _journal.WriteForAsync(caller, entry => IdempotencyKey.OnceAsync(key, entry, caller,
+            () => IssueAsync(entry, caller, pathTenant, request, Doer.Of(caller, requestId)), KeptToken.Of, kept => KeptToken.AgainAsync(entry, _keys, kept)), cancellationToken);
 
     /// <summary>One token's metadata; null where the caller may not know of it.</summary>
     public async Task<TokenMetadata?> FindAsync(Asserted caller, string tokenId, CancellationToken cancellationToken) =>
@@ -63,21 +63,36 @@ internal sealed class TokenBook
     /// <summary>Revokes a token by its ID, or every token of a key that the caller may reach. Again is the same.</summary>
     /// <param name="caller">An administrator of either kind.</param>
     /// <param name="tokenIdOrKey">A token ID, or a subject key in any of its spellings.</param>
+    /// <param name="descendants">Whether everything that was issued under it goes too, however far down, as far as the caller may reach.</param>
     /// <param name="requestId">The request.</param>
     /// <param name="cancellationToken">Ends the wait for a turn.</param>
-    public async Task<Outcome<bool>> RevokeAsync(Asserted caller, string tokenIdOrKey, string requestId, CancellationToken cancellationToken)
+    public async Task<Outcome<bool>> RevokeAsync(Asserted caller, string tokenIdOrKey, bool descendants, string requestId, CancellationToken cancellationToken)
     {
-        var subject = VerifyingKey.TryParse(tokenIdOrKey, out var key) ? key.X : null;
+        var values = new
+        {
+            tokenIdOrKey,
+            subject = VerifyingKey.TryParse(tokenIdOrKey, out var key) ? key.X : null,
+            // A platform's administrator reaches every token, a tenant's its own tenant's.
+            tenant = caller.IsPlatformAdmin ? "" : caller.TenantId,
+            limit = RevokedMax + 1,
+        };
+        var named = $"{(values.subject is null ? "token_id = @tokenIdOrKey" : "subject_pubkey = @subject")} AND (@tenant = '' OR tenant_id = @tenant)";
         return await _journal.WriteForAsync<bool>(caller, async entry =>
         {
-            var found = subject is not null
-                ? await entry.QueryAsync<TokenRow>($"SELECT {TokenRow.Columns} FROM tokens WHERE subject_pubkey = @subject ORDER BY token_id", new { subject })
-                : await entry.QueryAsync<TokenRow>($"SELECT {TokenRow.Columns} FROM tokens WHERE token_id = @tokenIdOrKey", new { tokenIdOrKey });
-            var reachable = found.Where(row => MayReach(caller, row)).ToList();
-            if (reachable.Count == 0)
+            if (await entry.SingleAsync<long>($"SELECT COUNT(*) FROM tokens WHERE {named}", values) == 0)
                 return Callers.NotFound;
-            foreach (var row in reachable.Where(row => row.IsGood(entry.NowSeconds)))
-                await TokenMint.RevokeAsync(entry, row, Doer.Of(caller, requestId));
+            // UNION drops what was found already, so this ends. Through revoked and expired ones too: what they issued may be good.
+            var good = await entry.QueryAsync<TokenRow>($"""
+                WITH RECURSIVE doomed (doomed_id) AS (
+                    SELECT token_id FROM tokens WHERE {named}
+                    {(descendants ? "UNION SELECT token_id FROM tokens JOIN doomed ON issued_by = doomed_id WHERE @tenant = '' OR tenant_id = @tenant" : "")}
+                )
+                SELECT {TokenRow.Columns} FROM tokens JOIN doomed ON token_id = doomed_id
+                WHERE revoked_at IS NULL AND expires_at > @now ORDER BY token_id LIMIT @limit
+                """, new { values.tokenIdOrKey, values.subject, values.tenant, values.limit, now = entry.NowSeconds });
+            if (good.Count > RevokedMax)
+                return Callers.Invalid($"descendants: this is more than {RevokedMax} tokens; revoke its branches one by one.");
+            await TokenMint.RevokeAsync(entry, good, Doer.Of(caller, requestId));
             return true;
         }, cancellationToken);
     }
@@ -97,9 +112,44 @@ internal sealed class TokenBook
         // A deleted tenant's tokens died with it.
         if (revokedAt is not null || tenant is null or "deleted")
             return (null, TokenRefusal.Revoked);
-        if (tenant != Tenant.Active)
+        if (tenant == Tenant.Suspended)
             return (null, TokenRefusal.TenantSuspended);
         return (new VerifiedToken(true, token.Scope, token.TenantId, token.SubjectPubkey, DateTimeOffset.FromUnixTimeSeconds(token.Exp), token.Jti), default);
+    }
+
+    private async Task<Outcome<IssuedToken>> IssueAsync(JournalEntry entry, Asserted caller, string? pathTenant, TokenRequest request, Doer doer)
+    {
+        var decided = Delegation.Decide(caller, pathTenant, request, _defaultTenant, entry.Now);
+        if (decided.Value is not { } grant)
+            return Outcome<IssuedToken>.Refused(decided.Refusal!);
+        if (grant.TenantId is { } tenantId && await RefuseTenantAsync(entry, caller, tenantId, inPath: pathTenant is not null) is { } refused)
+            return Outcome<IssuedToken>.Refused(refused);
+        // Asked before the new one is among them.
+        IReadOnlyList<TokenRow> replaced = request.MaxOverlapSeconds is null ? [] : await TiersOfAsync(entry, grant);
+        if (replaced.Count > ReplacedMax)
+            return Callers.Invalid($"max_overlap_seconds: the key has more than {ReplacedMax} live tokens of read, user and input; revoke them by the key first.");
+        var minted = await _mint.MintAsync(entry, grant, doer);
+        return minted.Value is { } token && replaced.Count > 0
+            ? token with { Replaces = await ReplaceAsync(entry, token, replaced, request.MaxOverlapSeconds!.Value, doer) }
+            : minted;
+    }
+
+    private static Task<IReadOnlyList<TokenRow>> TiersOfAsync(JournalEntry entry, TokenGrant grant) => entry.QueryAsync<TokenRow>($"""
+        SELECT {TokenRow.Columns} FROM tokens
+        WHERE subject_pubkey = @X AND tenant_id = @TenantId AND scope IN ('read', 'user', 'input') AND revoked_at IS NULL AND expires_at > @NowSeconds
+        ORDER BY token_id LIMIT {ReplacedMax + 1}
+        """, new { grant.Subject.X, grant.TenantId, entry.NowSeconds });
+
+    private static async Task<IReadOnlyList<ReplacedToken>> ReplaceAsync(JournalEntry entry, IssuedToken by, IReadOnlyList<TokenRow> replaced, long overlapSeconds, Doer doer)
+    {
+        var at = entry.NowSeconds + overlapSeconds;
+        if (overlapSeconds == 0)
+            await TokenMint.RevokeAsync(entry, [.. replaced.Select(row => row with { ReplacedBy = by.TokenId })], doer);
+        else
+            // What ends earlier anyway, by an earlier replacement or by itself, is left to.
+            await entry.ExecuteForEachAsync("UPDATE tokens SET revoke_at = @at, replaced_by = @TokenId WHERE token_id IN ({some}) AND expires_at > @at AND (revoke_at IS NULL OR revoke_at > @at)",
+                replaced.Select(row => row.TokenId), new { at, by.TokenId });
+        return [.. replaced.Select(row => new ReplacedToken(row.TokenId, row.Scope, DateTimeOffset.FromUnixTimeSeconds(Math.Min(at, Math.Min(row.ExpiresAt, row.RevokeAt ?? long.MaxValue)))))];
     }
 
     private static async Task<Microsoft.AspNetCore.Http.IResult?> RefuseTenantAsync(JournalEntry entry, Asserted caller, string tenantId, bool inPath)
@@ -107,6 +157,8 @@ internal sealed class TokenBook
         var status = await entry.SingleAsync<string>("SELECT status FROM tenants WHERE tenant_id = @tenantId", new { tenantId });
         if (status == Tenant.Active)
             return null;
+        if (status == Tenant.Deleting)
+            return TenantBook.BeingDeleted;
         if (status is null or "deleted")
             return inPath || !caller.IsPlatformAdmin ? Callers.NotFound : Callers.Invalid("tenant_id: there is no such tenant.");
         // Its own administrator's token is no longer accepted either; the gateway has not heard of it yet.

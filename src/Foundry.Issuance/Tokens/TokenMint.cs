@@ -2,6 +2,7 @@ using Foundry.Contracts;
 using Foundry.Issuance.Changes;
 using Foundry.Issuance.Keys;
 using Foundry.ServiceDefaults;
+using Foundry.Storage;
 using Foundry.Tokens;
 
 namespace Foundry.Issuance.Tokens;
@@ -18,6 +19,8 @@ internal sealed record TokenGrant(string? TenantId, Scope Scope, VerifyingKey Su
 /// <summary>Makes and revokes tokens, within the transaction that also tells the gateways and the ledger. Tokens themselves are not stored.</summary>
 internal sealed class TokenMint
 {
+    public static readonly Refused NoKey = new(ErrorCode.NotReady, "This process does not hold the key that signs at the moment.");
+
     private readonly SigningKeys _keys;
     private readonly string _issuer;
 
@@ -30,7 +33,7 @@ internal sealed class TokenMint
     public async Task<Outcome<IssuedToken>> MintAsync(JournalEntry entry, TokenGrant grant, Doer doer)
     {
         if (await _keys.CurrentAsync(entry) is not { } key)
-            return new Refused(ErrorCode.NotReady, "This process does not hold the key that signs at the moment.");
+            return NoKey;
         var now = entry.NowSeconds;
         var token = new CapabilityToken
         {
@@ -56,13 +59,14 @@ internal sealed class TokenMint
         return new IssuedToken(token.Sign(key), token.Jti, token.TenantId, token.Scope, token.SubjectPubkey, DateTimeOffset.FromUnixTimeSeconds(now), expiresAt);
     }
 
-    /// <summary>Revokes a token that is good; what has expired needs no revocation.</summary>
-    public static async Task RevokeAsync(JournalEntry entry, TokenRow token, Doer doer)
+    /// <summary>Revokes tokens that are good, in this order; what has expired needs no revocation.</summary>
+    public static async Task RevokeAsync(JournalEntry entry, IReadOnlyList<TokenRow> tokens, Doer doer)
     {
-        await entry.ExecuteAsync("UPDATE tokens SET revoked_at = @NowSeconds WHERE token_id = @TokenId", new { token.TokenId, entry.NowSeconds });
-        await entry.ChangeAsync(new Change("revoked", Revoked: new RevokedToken(token.TokenId, token.ExpiresAt)));
-        await entry.RecordAsync([token.TenantId ?? Logs.Platform], EventTypes.TokenRevoked, token.TenantId, doer,
-            ("token_id", token.TokenId), ("scope", token.Scope), ("subject_pubkey", token.SubjectPubkey), ("expires_at", DateTimeOffset.FromUnixTimeSeconds(token.ExpiresAt)));
+        await entry.ExecuteForEachAsync("UPDATE tokens SET revoked_at = @NowSeconds, revoke_at = NULL WHERE token_id IN ({some})", tokens.Select(token => token.TokenId), new { entry.NowSeconds });
+        await entry.ChangeAsync([.. tokens.Select(token => new Change("revoked", Revoked: new RevokedToken(token.TokenId, token.ExpiresAt)))]);
+        await entry.RecordAsync([.. tokens.Select(token => entry.EventOf(EventTypes.TokenRevoked, token.TenantId, doer,
+            ("token_id", token.TokenId), ("scope", token.Scope), ("subject_pubkey", token.SubjectPubkey), ("expires_at", DateTimeOffset.FromUnixTimeSeconds(token.ExpiresAt)), ("replaced_by", token.ReplacedBy)))
+            .Select(payload => (payload.TenantId ?? Logs.Platform, Outbox.IdOf(payload), payload))]);
     }
 }
 
@@ -72,7 +76,7 @@ internal sealed record TokenRow
     /// <summary>The columns, for SELECT.</summary>
     public const string Columns = """
         token_id AS TokenId, tenant_id AS TenantId, scope AS Scope, subject_pubkey AS SubjectPubkey, issued_at AS IssuedAt, expires_at AS ExpiresAt,
-        issued_by AS IssuedBy, revoked_at AS RevokedAt, revoke_at AS RevokeAt
+        issued_by AS IssuedBy, revoked_at AS RevokedAt, revoke_at AS RevokeAt, replaced_by AS ReplacedBy
         """;
 
     public string TokenId { get; init; } = "";
@@ -83,7 +87,10 @@ internal sealed record TokenRow
     public long ExpiresAt { get; init; }
     public string? IssuedBy { get; init; }
     public long? RevokedAt { get; init; }
+    /// <summary>When it is to be revoked, where that is decided.</summary>
     public long? RevokeAt { get; init; }
+    /// <summary>The token that decided it.</summary>
+    public string? ReplacedBy { get; init; }
 
     /// <summary>Whether it is neither revoked nor expired.</summary>
     public bool IsGood(long nowSeconds) => RevokedAt is null && nowSeconds < ExpiresAt;
@@ -92,5 +99,6 @@ internal sealed record TokenRow
     public TokenMetadata Shown(long nowSeconds) => new(TokenId, TenantId, Scope, SubjectPubkey,
         DateTimeOffset.FromUnixTimeSeconds(IssuedAt), DateTimeOffset.FromUnixTimeSeconds(ExpiresAt), IssuedBy,
         RevokedAt is not null ? "revoked" : nowSeconds >= ExpiresAt ? "expired" : "active",
-        RevokedAt is { } revoked ? DateTimeOffset.FromUnixTimeSeconds(revoked) : null);
+        RevokedAt is { } revoked ? DateTimeOffset.FromUnixTimeSeconds(revoked) : null,
+        RevokedAt is null && RevokeAt is { } due ? DateTimeOffset.FromUnixTimeSeconds(due) : null);
 }

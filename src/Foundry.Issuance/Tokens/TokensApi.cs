@@ -1,4 +1,5 @@
 using Foundry.Contracts;
+using Foundry.Issuance.Changes;
 using Foundry.ServiceDefaults;
 using Foundry.ServiceDefaults.Trust;
 using Microsoft.AspNetCore.Builder;
@@ -10,23 +11,26 @@ namespace Foundry.Issuance.Tokens;
 /// <summary>Capability tokens (CONTRACT section 3). A token is shown once, in the answer to its issue.</summary>
 internal static class TokensApi
 {
+    private const string Issue = "/v1/tokens";
+    private const string IssueInTenant = "/v1/tenants/{id}/tokens";
     private const int VerifyBytesMax = 8 * 1024;
 
     public static void MapTokens(this IEndpointRouteBuilder routes)
     {
         // Issue: 201; 403 scope_not_grantable or tenant_mismatch; 422 invalid_value, expiry_exceeds_issuer or tenant_required.
-        routes.MapPost("/v1/tokens", (HttpContext context, TokenBook tokens) => IssueAsync(context, tokens, null));
-        routes.MapPost("/v1/tenants/{id}/tokens", (HttpContext context, TokenBook tokens, string id) => IssueAsync(context, tokens, id));
+        // 409 tenant_deleting. With an Idempotency-Key: 422 idempotency_key_reused, 409 answer_gone once the signing key has changed.
+        routes.MapPost(Issue, (HttpContext context, TokenBook tokens) => IssueAsync(context, tokens, null, Issue));
+        routes.MapPost(IssueInTenant, (HttpContext context, TokenBook tokens, string id) => IssueAsync(context, tokens, id, IssueInTenant));
         // Metadata, never the token: the active ones, and with ?include=revoked,expired those too.
         routes.MapGet("/v1/tenants/{id}/tokens", ListAsync);
         routes.MapGet("/v1/tokens/{id}", FindAsync);
-        // Revoke by token ID or subject key: 204, again 204; unknown or foreign 404.
+        // Revoke by token ID or subject key: 204, again 204; unknown or foreign 404. ?descendants=true: what was issued under it, too.
         routes.MapDelete("/v1/tokens/{id}", RevokeAsync);
         // Anyone: 200 what the token says, or 401 with the reason.
         routes.MapPost("/v1/tokens/verify", VerifyAsync);
     }
 
-    private static async Task<IResult> IssueAsync(HttpContext context, TokenBook tokens, string? tenantId)
+    private static async Task<IResult> IssueAsync(HttpContext context, TokenBook tokens, string? tenantId, string route)
     {
         var caller = Asserted.Of(context);
         if ((tenantId is null ? Callers.RefuseAdmin(caller) : Callers.RefuseTenant(caller, tenantId)) is { } refused)
@@ -34,9 +38,15 @@ internal static class TokensApi
         var (request, refusal) = await Problems.ReadBodyAsync(context, WireJson.Default.TokenRequest);
         if (request is null)
             return refusal!;
-        var issued = await tokens.IssueAsync(caller, tenantId, request, RequestId.Of(context), context.RequestAborted);
-        if (issued.Value is not { } token)
-            return issued.Refusal!;
+        var (key, malformed) = await IdempotencyKey.ReadAsync(context, route);
+        if (malformed is not null)
+            return malformed;
+        var issued = await tokens.IssueAsync(caller, tenantId, request, key, RequestId.Of(context), context.RequestAborted);
+        if (issued.Refusal is { } notIssued)
+            return notIssued;
+        var (token, isReplay) = issued.Value;
+        if (isReplay)
+            context.Response.Headers[IdempotencyKey.ReplayedHeader] = "true";
         context.Response.Headers.Location = $"/v1/tokens/{token.TokenId}";
         context.Response.Headers.CacheControl = "no-store";
         return Results.Json(token, WireJson.Default.IssuedToken, statusCode: StatusCodes.Status201Created);
@@ -69,9 +79,9 @@ internal static class TokensApi
         var caller = Asserted.Of(context);
         if (Callers.RefuseAdmin(caller) is { } refused)
             return refused;
-        if (context.Request.Query.ContainsKey("descendants"))
-            return Callers.Invalid("descendants: not offered by this version; leave it out.");
-        var revoked = await tokens.RevokeAsync(caller, id, RequestId.Of(context), context.RequestAborted);
+        if (!Queries.TryFlag(context, "descendants", out var descendants, out var refusal))
+            return refusal!;
+        var revoked = await tokens.RevokeAsync(caller, id, descendants, RequestId.Of(context), context.RequestAborted);
         return revoked.Refusal ?? Results.NoContent();
     }
 

@@ -9,7 +9,7 @@ using Microsoft.Extensions.Logging;
 namespace Foundry.Issuance.Trust;
 
 /// <summary>
-/// Takes a part's key into the trust set when the part knows the join code. The same name with another key is a second
+/// Takes a part's key into the trust set when the part knows a code: one made for it, once, or the deployment's own. The same name with another key is a second
 /// process of that part, or the part after it lost its key: the new key is added beside the old one, which stays believed.
 /// </summary>
 internal sealed class JoinDesk
@@ -20,7 +20,9 @@ internal sealed class JoinDesk
     public const int FailuresMax = 10;
     private static readonly TimeSpan Window = TimeSpan.FromMinutes(1);
 
-    private static readonly Refused WrongCode = new(ErrorCode.JoinRefused, "The join code is not the one that issuance was started with (Trust:JoinCode, at least 32 characters).");
+    // One answer for all of it, so that nobody learns which codes there are or were.
+    private static readonly Refused WrongCode = new(ErrorCode.JoinRefused, "The join code is neither an unused one that was made for this kind and name ('foundry part code'), nor the one that issuance was started with (Trust:JoinCode, at least 32 characters).");
+    private static readonly Refused AnothersKey = Callers.Invalid("x: this key is another part's. Each part makes its own.");
 
     private readonly byte[]? _codeHash;
     private readonly Journal _journal;
@@ -30,7 +32,7 @@ internal sealed class JoinDesk
     private readonly Queue<long> _failures = new();
 
     /// <summary>Makes one.</summary>
-    /// <param name="code">The code in force; absent or too short, nobody joins.</param>
+    /// <param name="code">The deployment's code; absent or too short, parts join with codes made for them.</param>
     /// <param name="journal">Where keys are written.</param>
     /// <param name="trust">The set they go into.</param>
     /// <param name="time">The clock.</param>
@@ -41,7 +43,7 @@ internal sealed class JoinDesk
         if (code is { Length: >= CodeCharsMin })
             _codeHash = SHA256.HashData(Encoding.UTF8.GetBytes(code));
         else if (code is { Length: > 0 })
-            log.LogWarning("Trust:JoinCode has fewer than {CodeCharsMin} characters, so no part can join", CodeCharsMin);
+            log.LogWarning("Trust:JoinCode has fewer than {CodeCharsMin} characters, so no part can join with it", CodeCharsMin);
     }
 
     /// <summary>Lets a part in, or says why not.</summary>
@@ -54,38 +56,57 @@ internal sealed class JoinDesk
             return new Refused(ErrorCode.RateLimited, "Too many joins have failed within a minute. Try again in a minute.");
         // Hashes, so that neither the code nor its length shows in the time that the comparison takes.
         var presented = SHA256.HashData(Encoding.UTF8.GetBytes(request.Code ?? ""));
-        if (_codeHash is null || !CryptographicOperations.FixedTimeEquals(presented, _codeHash))
-        {
-            Failed();
-            return WrongCode;
-        }
+        var isDeployments = _codeHash is not null && CryptographicOperations.FixedTimeEquals(presented, _codeHash);
+        var hash = isDeployments ? null : PartBook.Stored(presented);
+        if (hash is not null && await _journal.Database.ReadOneAsync<string>("SELECT code_hash FROM join_codes WHERE code_hash = @hash", new { hash }, cancellationToken) is null)
+            return Failed();
         if (request.V != 1)
             return Callers.Invalid("v: this issuance speaks version 1.");
-        if (request.Kind is not (TrustedKey.Gateway or TrustedKey.Service))
-            return Callers.Invalid("kind: gateway or service.");
-        if (!Names.IsWellFormed(request.Name))
-            return Callers.Invalid($"name: {Names.Grammar}.");
-        if (request.Name == PlatformTrust.PartName)
-            return Callers.Invalid("name: 'issuance' is issuance's own.");
+        if (PartBook.RefuseName(request.Kind, request.Name) is { } refused)
+            return refused;
         if (!VerifyingKey.TryCreate(request.X, out var key))
             return Callers.Invalid("x: an Ed25519 public key, 43 characters of base64url.");
-        return await _journal.WriteAsync<Outcome<TrustAnswer>>(entry => AdmitAsync(entry, request.Kind, request.Name!, key), cancellationToken) is { Refusal: { } refusal }
-            ? Outcome<TrustAnswer>.Refused(refusal)
-            : _trust.Answer;
+        var joined = await _journal.WriteAsync(entry => AdmitAsync(entry, hash, request.Kind!, request.Name!, key), cancellationToken);
+        if (joined.Refusal is Refused { Error: var error } && error == ErrorCode.JoinRefused)
+            Failed();
+        return joined.Refusal is { } refusal ? Outcome<TrustAnswer>.Refused(refusal) : _trust.Answer;
     }
 
-    private async Task<Outcome<TrustAnswer>> AdmitAsync(JournalEntry entry, string kind, string name, VerifyingKey key)
+    /// <summary>The code's use and the key's admission are one transaction: two parts with one code, at two processes, are one part.</summary>
+    private async Task<Outcome<TrustAnswer>> AdmitAsync(JournalEntry entry, string? codeHash, string kind, string name, VerifyingKey key)
     {
-        var known = await entry.SingleAsync<string>("SELECT kind || ' ' || name FROM trusted_keys WHERE kid = @Kid", new { key.Kid });
-        if (known == $"{kind} {name}")
-            return _trust.Answer;
-        if (known is not null || await entry.SingleAsync<long>("SELECT COUNT(*) FROM signing_keys WHERE kid = @Kid", new { key.Kid }) > 0)
-            return Callers.Invalid("x: this key is another part's. Each part makes its own.");
-        if (await entry.SingleAsync<long>("SELECT COUNT(*) FROM trusted_keys") >= PlatformTrust.TrustedKeysMax)
-            return Callers.Invalid($"x: the trust set holds {PlatformTrust.TrustedKeysMax} keys of parts and takes no more.");
-        await entry.ExecuteAsync("INSERT INTO trusted_keys (kid, kind, name, x, joined_at) VALUES (@Kid, @kind, @name, @X, @NowSeconds)", new { key.Kid, kind, name, key.X, entry.NowSeconds });
-        await _trust.SignAsync(entry);
-        entry.WhenCommitted(() => _log.LogInformation("{Kind} {Name} joined with key {Kid}", kind, name, key.Kid));
+        PartBook.CodeRow? code = null;
+        if (codeHash is not null)
+        {
+            code = await entry.SingleAsync<PartBook.CodeRow>($"SELECT {PartBook.CodeRow.Columns} FROM join_codes WHERE code_hash = @codeHash", new { codeHash });
+            if (code is null || code.ExpiresAt <= entry.NowSeconds || code.Kind != kind || code.Name != name)
+                return WrongCode;
+            // Its own key may say the code again: the answer to the first time may have been lost.
+            if (code.UsedBy is not null && code.UsedBy != key.Kid)
+                return WrongCode;
+        }
+        var known = await entry.SingleAsync<KnownRow>("SELECT kind AS Kind, name AS Name, removed_at AS RemovedAt FROM trusted_keys WHERE kid = @Kid", new { key.Kid });
+        if (known?.RemovedAt is not null)
+            return Callers.Invalid("x: this key was removed and never comes back. Make a new one.");
+        if (known is null)
+        {
+            if (await entry.SingleAsync<long>("SELECT COUNT(*) FROM signing_keys WHERE kid = @Kid", new { key.Kid }) > 0)
+                return AnothersKey;
+            if (await entry.SingleAsync<long>("SELECT COUNT(*) FROM trusted_keys WHERE removed_at IS NULL") >= PlatformTrust.TrustedKeysMax)
+                return Callers.Invalid($"x: the trust set holds {PlatformTrust.TrustedKeysMax} keys of parts and takes no more.");
+            await entry.ExecuteAsync("INSERT INTO trusted_keys (kid, kind, name, x, joined_at) VALUES (@Kid, @kind, @name, @X, @NowSeconds)", new { key.Kid, kind, name, key.X, entry.NowSeconds });
+            await _trust.SignAsync(entry);
+            entry.WhenCommitted(() => _log.LogInformation("{Kind} {Name} joined with key {Kid}", kind, name, key.Kid));
+        }
+        else if (known.Kind != kind || known.Name != name)
+        {
+            return AnothersKey;
+        }
+        if (code is { UsedBy: null })
+        {
+            await entry.ExecuteAsync("UPDATE join_codes SET used_by = @Kid WHERE code_hash = @codeHash", new { key.Kid, codeHash });
+            await entry.RecordAsync([Logs.Platform], EventTypes.KeyRotated, null, Doer.Itself, ("kid", key.Kid), ("kind", kind), ("name", name), ("code_issued_by", code.MadeBy));
+        }
         return _trust.Answer;
     }
 
@@ -99,10 +120,18 @@ internal sealed class JoinDesk
         }
     }
 
-    private void Failed()
+    private Refused Failed()
     {
         lock (_failures)
             _failures.Enqueue(_time.GetTimestamp());
         _log.LogWarning("A join was refused: wrong code");
+        return WrongCode;
+    }
+
+    private sealed record KnownRow
+    {
+        public string Kind { get; init; } = "";
+        public string Name { get; init; } = "";
+        public long? RemovedAt { get; init; }
     }
 }

@@ -54,7 +54,7 @@ internal sealed class PlatformTrust : ITrustSource
         var keys = await entry.QueryAsync<KeyRow>("""
             SELECT kid AS Kid, 'token' AS Kind, 'issuance' AS Name, x AS X, status AS Status FROM signing_keys WHERE status IN ('active', 'next', 'retired')
             UNION ALL
-            SELECT kid AS Kid, kind AS Kind, name AS Name, x AS X, 'active' AS Status FROM trusted_keys
+            SELECT kid AS Kid, kind AS Kind, name AS Name, x AS X, 'active' AS Status FROM trusted_keys WHERE removed_at IS NULL
             ORDER BY 2, 3, 1
             """);
         var set = new TrustSet(1, platform!.TrustSeq, entry.NowSeconds, platform.Issuer, [.. keys.Select(key => new TrustedKey(key.Kid, key.Kind, key.Name, key.X, key.Status))]);

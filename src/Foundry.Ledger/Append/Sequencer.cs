@@ -34,6 +34,7 @@ internal sealed partial class Sequencer : IDisposable
     private volatile bool _isClosed;
     private volatile bool _hasFailed;
     private volatile LogState _state;
+    private TaskCompletionSource _grown = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     /// <summary>Takes over a log that its store has opened.</summary>
     /// <param name="options">Limits and intervals.</param>
@@ -55,6 +56,9 @@ internal sealed partial class Sequencer : IDisposable
     /// <summary>The log as of the last commit that this process knows of.</summary>
     public LogState State => _state;
 
+    /// <summary>Ends once there is more than at the time of asking. Ask before looking, and nothing is missed between.</summary>
+    public Task Grown => Volatile.Read(ref _grown).Task;
+
     /// <summary>Whether the log takes no more entries until the ledger starts again.</summary>
     public bool HasFailed => _hasFailed;
 
@@ -64,8 +68,8 @@ internal sealed partial class Sequencer : IDisposable
     /// <inheritdoc cref="IStoredLog.IsPublished"/>
     public bool IsPublished => _stored.IsPublished;
 
-    /// <inheritdoc cref="IStoredLog.Search"/>
-    public List<long> Search(IReadOnlyList<KeyValuePair<string, string>> fields, long since, int limit) => _stored.Search(fields, since, limit);
+    /// <inheritdoc cref="IStoredLog.OpenTerms"/>
+    public ITermLists OpenTerms() => _stored.OpenTerms();
 
     /// <summary>Asks the store for the newest state, which may be another process's.</summary>
     public LogState Refresh()
@@ -266,9 +270,11 @@ internal sealed partial class Sequencer : IDisposable
     {
         lock (_showing)
         {
-            if (state.Size > _state.Size)
-                _state = state;
+            if (state.Size <= _state.Size)
+                return;
+            _state = state;
         }
+        Interlocked.Exchange(ref _grown, new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously)).TrySetResult();
     }
 
     private bool Guarded(Action work)

@@ -10,7 +10,7 @@ internal static class EntriesApi
 
     /// <summary>
     /// A page of a log's entries behind <c>since</c>, at most <c>limit</c> (100; to 10,000), fewer where they are large
-    /// (CONTRACT section 7). Any other parameter is a string member at the top of the payload and the value it must have, such
+    /// or far between; the last page is the one whose <c>next_cursor</c> is the <c>since</c> that was asked for (CONTRACT section 7). Any other parameter is a string member at the top of the payload and the value it must have, such
     /// as <c>event_type</c>. The read is recorded first, or not answered: <c>record_unavailable</c>.
     /// </summary>
     private static async Task<IResult> ReadAsync(HttpContext context, LogShelf shelf, ReadRecorder recorder)
@@ -21,12 +21,12 @@ internal static class EntriesApi
             return refusal;
         context.Response.Headers.CacheControl = CacheRules.Never;
         if (await shelf.TryOpenAsync(access.Module) is not { } log)
-            return Json(EntryPage.Empty(access.Module, query));
+            return Json(new EntryPage([], query.Since).ToJson(access.Module));
         using (log)
         {
             if (!await recorder.TryRecordAsync(context, access, context.Request.Path + context.Request.QueryString))
                 return ReadRecorder.Unrecorded;
-            return Json(EntryPage.Read(log, query));
+            return Json(EntryPage.Find(log, query, EntryPage.BytesMax).ToJson(access.Module));
         }
     }
 

@@ -3,92 +3,121 @@ using System.Globalization;
 using System.Text.Json;
 using Foundry.Ledger.Append;
 using Foundry.Ledger.Storage;
+using Foundry.Proofs;
 
 namespace Foundry.Ledger.Read;
 
 /// <summary>A page of entries, found and put together.</summary>
-internal static class EntryPage
+/// <param name="Found">The entries, with their cursors.</param>
+/// <param name="Next">Where to go on: behind the last entry given, or behind all that were looked at. It does not move once there is nothing more.</param>
+internal sealed record EntryPage(IReadOnlyList<(long Cursor, Entry Entry)> Found, long Next)
 {
-    /// <summary>Payload bytes after which a page ends, however many entries were asked for.</summary>
+    /// <summary>Payload bytes after which a page of <c>GET /v1/entries</c> ends, however many entries were asked for.</summary>
     public const int BytesMax = 4 * 1024 * 1024;
+
+    /// <summary>Entries that are read for one page although they are not in it. Short of them the page ends early, and the next goes on there.</summary>
+    public const int LooksMax = 10_000;
+
+    /// <summary>So few entries are looked at one by one: sooner done than the index is opened.</summary>
+    private const int ScanMax = Tile.WidthMax;
 
     private const string TimeFormat = "yyyy-MM-dd'T'HH:mm:ss.fff'Z'";
 
-    /// <summary>The answer of <c>GET /v1/entries</c>. <c>next_cursor</c> is where to go on: behind the last entry given, or behind all that were looked at.</summary>
-    public static ReadOnlyMemory<byte> Read(LogShelf.OpenLog log, EntryQuery query)
+    /// <summary>Finds a page.</summary>
+    /// <param name="log">The log.</param>
+    /// <param name="query">What is asked for.</param>
+    /// <param name="bytesMax">Payload bytes after which the page ends.</param>
+    public static EntryPage Find(LogShelf.OpenLog log, EntryQuery query, int bytesMax)
     {
         // Asked for before the search: what is committed after it is the next page's.
         var end = log.State.Size;
-        var (found, next) = query.Fields.Count == 0 ? All(log, query, end) : Matching(log, query, end);
-        return Write(log.Module, Math.Max(next, query.Since), found);
-    }
-
-    /// <summary>The page of a log that does not exist yet.</summary>
-    public static ReadOnlyMemory<byte> Empty(ModuleId module, EntryQuery query) => Write(module, query.Since, []);
-
-    private static (List<(long, Entry)> Found, long Next) All(LogShelf.OpenLog log, EntryQuery query, long end) =>
-        log.Read(state =>
+        if (query.Since >= end)
+            return new EntryPage([], query.Since);
+        if (query.Fields.Count == 0)
+            return log.Read(state => Take(Scan(state, query.Since, Math.Min(end, query.Since + query.Limit)), query, bytesMax, end));
+        if (end - query.Since <= ScanMax)
+            return log.Read(state => Take(Scan(state, query.Since, end), query, bytesMax, end));
+        return log.Read(state =>
         {
-            var last = Math.Min(end, query.Since > end ? 0 : query.Since + query.Limit);
-            return Take(LogReader.Entries(state, query.Since, last).Select((entry, i) => (query.Since + i + 1, entry)), query.Limit, end);
+            using var index = log.OpenTerms();
+            var search = new EntrySearch(index.Cursors, query.Fields);
+            var page = Take(Candidates(state, search, query.Since, end), query, bytesMax, end);
+            // The search may have given up before the end, and the page before the search.
+            return page.Next == end ? page with { Next = Math.Min(search.LookedTo, end) } : page;
         });
-
-    private static (List<(long, Entry)> Found, long Next) Matching(LogShelf.OpenLog log, EntryQuery query, long end) =>
-        log.Read(state => Take(Candidates(log, query, end)
-            .Select(cursor => (cursor, LogReader.Entry(state, cursor - 1)))
-            .Where(one => EntryIndex.Matches(one.Item2.Payload, query.Fields)), query.Limit, end));
-
-    private static IEnumerable<long> Candidates(LogShelf.OpenLog log, EntryQuery query, long end)
-    {
-        var since = query.Since;
-        while (true)
-        {
-            var cursors = log.Search(query.Fields, since, query.Limit);
-            foreach (var cursor in cursors.TakeWhile(cursor => cursor <= end))
-                yield return cursor;
-            if (cursors.Count < query.Limit || cursors[^1] > end)
-                yield break;
-            since = cursors[^1];
-        }
     }
 
-    private static (List<(long, Entry)> Found, long Next) Take(IEnumerable<(long Cursor, Entry Entry)> entries, int limit, long end)
-    {
-        var found = new List<(long, Entry)>();
-        var bytes = 0;
-        foreach (var (cursor, entry) in entries)
-        {
-            found.Add((cursor, entry));
-            bytes += entry.Payload.Length;
-            if (found.Count == limit || bytes >= BytesMax)
-                return (found, cursor);
-        }
-        return (found, end);
-    }
-
-    private static ReadOnlyMemory<byte> Write(ModuleId module, long next, List<(long Cursor, Entry Entry)> found)
+    /// <summary>The page as <c>GET /v1/entries</c> answers it.</summary>
+    public ReadOnlyMemory<byte> ToJson(ModuleId module)
     {
         var page = new ArrayBufferWriter<byte>();
         using var json = new Utf8JsonWriter(page);
         json.WriteStartObject();
         json.WriteString("module_id", module.Name);
-        json.WriteNumber("next_cursor", next);
+        json.WriteNumber("next_cursor", Next);
         json.WriteStartArray("entries");
-        foreach (var (cursor, entry) in found)
-        {
-            json.WriteStartObject();
-            json.WriteNumber("cursor", cursor);
-            json.WriteString("payload_id", entry.PayloadId);
-            json.WriteString("writer", entry.Writer);
-            json.WriteString("time", entry.Time.UtcDateTime.ToString(TimeFormat, CultureInfo.InvariantCulture));
-            json.WritePropertyName("payload");
-            // Its bytes as they were sent; they were checked to be JSON before they were appended.
-            json.WriteRawValue(entry.Payload.Span, skipInputValidation: true);
-            json.WriteEndObject();
-        }
+        foreach (var (cursor, entry) in Found)
+            WriteEntry(json, cursor, entry, entry.Payload.Span);
         json.WriteEndArray();
         json.WriteEndObject();
         json.Flush();
         return page.WrittenMemory;
+    }
+
+    /// <summary>One entry as readers get it.</summary>
+    /// <param name="json">Where to.</param>
+    /// <param name="cursor">Its cursor.</param>
+    /// <param name="entry">The entry.</param>
+    /// <param name="payload">Its payload: the bytes as they were sent, which were checked to be JSON before they were appended.</param>
+    public static void WriteEntry(Utf8JsonWriter json, long cursor, Entry entry, ReadOnlySpan<byte> payload)
+    {
+        json.WriteStartObject();
+        json.WriteNumber("cursor", cursor);
+        json.WriteString("payload_id", entry.PayloadId);
+        json.WriteString("writer", entry.Writer);
+        json.WriteString("time", entry.Time.UtcDateTime.ToString(TimeFormat, CultureInfo.InvariantCulture));
+        json.WritePropertyName("payload");
+        json.WriteRawValue(payload, skipInputValidation: true);
+        json.WriteEndObject();
+    }
+
+    private static IEnumerable<(long Cursor, Entry Entry)> Scan(LogState state, long since, long end) =>
+        LogReader.Entries(state, since, end).Select((entry, i) => (since + i + 1, entry));
+
+    // Those of one bundle are read together.
+    private static IEnumerable<(long Cursor, Entry Entry)> Candidates(LogState state, EntrySearch search, long since, long end)
+    {
+        var ahead = search.Next(since, end);
+        while (ahead is { } first)
+        {
+            var together = new List<long>();
+            var bundleEnd = (((first - 1) / Tile.WidthMax) + 1) * Tile.WidthMax;
+            for (; ahead <= bundleEnd; ahead = search.Next(ahead.Value, end))
+                together.Add(ahead.Value);
+            var wanted = together.ToHashSet();
+            foreach (var one in Scan(state, first - 1, together[^1]).Where(one => wanted.Contains(one.Cursor)))
+                yield return one;
+        }
+    }
+
+    private static EntryPage Take(IEnumerable<(long Cursor, Entry Entry)> entries, EntryQuery query, int bytesMax, long end)
+    {
+        var found = new List<(long, Entry)>();
+        var (bytes, looks) = (0, 0);
+        foreach (var (cursor, entry) in entries)
+        {
+            if (query.Fields.Count == 0 || EntryIndex.Matches(entry.Payload, query.Fields))
+            {
+                found.Add((cursor, entry));
+                bytes += entry.Payload.Length;
+            }
+            else
+            {
+                looks++;
+            }
+            if (found.Count == query.Limit || bytes >= bytesMax || looks == LooksMax)
+                return new EntryPage(found, cursor);
+        }
+        return new EntryPage(found, end);
     }
 }

@@ -160,26 +160,39 @@ internal sealed class EntryIndex : IDisposable
         (Size, _checksum) = (size, checksum);
     }
 
-    /// <summary>Cursors behind <paramref name="since"/> of entries that may have all these fields, in order. On a connection of its own, so that a search never waits for an append.</summary>
-    public static List<long> Search(string path, IReadOnlyList<KeyValuePair<string, string>> fields, long since, int limit)
+    /// <summary>Looks terms up, on a connection of its own, so that a search never waits for an append.</summary>
+    internal sealed class Reader : ITermLists
     {
-        using var connection = Connect(path, SqliteOpenMode.ReadOnly);
-        using var command = connection.CreateCommand();
-        var one = "SELECT cursor FROM terms WHERE term IN ($term{0}, $many) AND cursor > $since";
-        var all = string.Join(" INTERSECT ", Enumerable.Range(0, fields.Count).Select(i => string.Format(null, one, i)));
-#pragma warning disable CA2100 // The text is made of constants and parameter numbers.
-        command.CommandText = $"SELECT DISTINCT cursor FROM ({all}) ORDER BY cursor LIMIT $limit";
-#pragma warning restore CA2100
-        for (var i = 0; i < fields.Count; i++)
-            command.Parameters.AddWithValue($"$term{i}", TermOfField(fields[i]));
-        command.Parameters.AddWithValue("$many", ManyFields);
-        command.Parameters.AddWithValue("$since", since);
-        command.Parameters.AddWithValue("$limit", limit);
-        var cursors = new List<long>();
-        using var reader = command.ExecuteReader();
-        while (reader.Read())
-            cursors.Add(reader.GetInt64(0));
-        return cursors;
+        private readonly SqliteConnection _connection;
+        private readonly SqliteCommand _command;
+
+        /// <summary>Opens the index of a log.</summary>
+        public Reader(string path)
+        {
+            _connection = Connect(path, SqliteOpenMode.ReadOnly);
+            _command = _connection.CreateCommand();
+            _command.CommandText = "SELECT cursor FROM terms WHERE term = $term AND cursor >= $from ORDER BY cursor LIMIT $limit";
+            foreach (var name in (string[])["$term", "$from", "$limit"])
+                _command.Parameters.Add(name, SqliteType.Integer);
+        }
+
+        /// <inheritdoc/>
+        public List<long> Cursors(long term, long from, int limit)
+        {
+            (_command.Parameters[0].Value, _command.Parameters[1].Value, _command.Parameters[2].Value) = (term, from, limit);
+            var cursors = new List<long>();
+            using var reader = _command.ExecuteReader();
+            while (reader.Read())
+                cursors.Add(reader.GetInt64(0));
+            return cursors;
+        }
+
+        /// <inheritdoc/>
+        public void Dispose()
+        {
+            _command.Dispose();
+            _connection.Dispose();
+        }
     }
 
     /// <summary>Whether a payload has all these string members at its top.</summary>

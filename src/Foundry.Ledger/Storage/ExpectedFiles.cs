@@ -13,6 +13,7 @@ internal sealed class ExpectedFiles(LogFolder folder)
     private long _size;
     private long _journal;
     private long _checkpoint;
+    private long _partialBundle;
     private long _index;
     private long _looked;
 
@@ -53,6 +54,7 @@ internal sealed class ExpectedFiles(LogFolder folder)
     {
         for (var bundle = (long)_bundles.Count; bundle < size / Tile.WidthMax; bundle++)
             _bundles.Add(Required(folder.FileOf(new Tile(Tile.EntriesLevel, bundle, Tile.WidthMax))));
+        _partialBundle = Tile.PartialsOf(size).Where(tile => tile.IsEntries).Select(tile => Required(folder.FileOf(tile))).FirstOrDefault();
         _checkpoint = Required(folder.Checkpoint);
         _size = size;
     }
@@ -73,7 +75,7 @@ internal sealed class ExpectedFiles(LogFolder folder)
             return Shorter(folder.Journal, Volatile.Read(ref _journal), "and entries were acknowledged in it")
                 ?? Shorter(folder.Checkpoint, _checkpoint, "and it was published")
                 ?? IndexLoss()
-                ?? Tile.PartialsOf(_size).Select(tile => Shorter(folder.FileOf(tile), tile.IsEntries ? 1 : tile.Width * TreeHash.Length, $"and the checkpoint covers {_size} entries")).FirstOrDefault(loss => loss is not null)
+                ?? Tile.PartialsOf(_size).Select(PartialTileLoss).FirstOrDefault(loss => loss is not null)
                 ?? FullTileLoss(ref tilesMax);
         }
         finally
@@ -92,6 +94,9 @@ internal sealed class ExpectedFiles(LogFolder folder)
         _index = Math.Max(_index, LengthOf(folder.Index) ?? 0);
         return loss;
     }
+
+    private StateCorruptException? PartialTileLoss(Tile tile) =>
+        Shorter(folder.FileOf(tile), tile.IsEntries ? _partialBundle : tile.Width * TreeHash.Length, $"and the checkpoint covers {_size} entries");
 
     private StateCorruptException? FullTileLoss(ref int tilesMax)
     {

@@ -61,11 +61,18 @@ internal interface IStoredLog : ILogSource, IDisposable
     /// <summary>For each term the cursors of entries that may have it. Called by <c>prepare</c>, of the log as that was given it.</summary>
     IReadOnlyDictionary<long, List<long>> Find(IReadOnlyCollection<long> terms);
 
-    /// <summary>Cursors behind <paramref name="since"/> of entries that may have all these fields, in order.</summary>
-    List<long> Search(IReadOnlyList<KeyValuePair<string, string>> fields, long since, int limit);
+    /// <summary>The index, for one search. It never waits for an append.</summary>
+    ITermLists OpenTerms();
 
     /// <summary>Brings the files of the tile layout up to what is committed. Appends go on meanwhile.</summary>
     void Publish();
+}
+
+/// <summary>Of each term (<see cref="EntryIndex.TermOfField"/>) the entries that may have it.</summary>
+internal interface ITermLists : IDisposable
+{
+    /// <summary>The first cursors of a term, in order, from one on.</summary>
+    List<long> Cursors(long term, long from, int limit);
 }
 
 /// <summary>What one commit adds to a log.</summary>

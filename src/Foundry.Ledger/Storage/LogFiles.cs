@@ -105,7 +105,7 @@ internal sealed partial class LogFiles : IStoredLog
     public IReadOnlyDictionary<long, List<long>> Find(IReadOnlyCollection<long> terms) => terms.Distinct().ToDictionary(term => term, _index.Find);
 
     /// <inheritdoc/>
-    public List<long> Search(IReadOnlyList<KeyValuePair<string, string>> fields, long since, int limit) => EntryIndex.Search(_folder.Index, fields, since, limit);
+    public ITermLists OpenTerms() => new EntryIndex.Reader(_folder.Index);
 
     /// <inheritdoc/>
     public IEnumerable<ReadOnlyMemory<byte>> Leaves(long start, long end)

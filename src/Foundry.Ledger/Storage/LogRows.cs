@@ -108,19 +108,7 @@ internal sealed class LogRows : IStoredLog
     }
 
     /// <inheritdoc/>
-    public List<long> Search(IReadOnlyList<KeyValuePair<string, string>> fields, long since, int limit)
-    {
-        var one = "SELECT cursor FROM terms WHERE log = $1 AND cursor > $2 AND term IN ($4, ${0})";
-        var all = string.Join(" INTERSECT ", Enumerable.Range(5, fields.Count).Select(i => string.Format(null, one, i)));
-        using var connection = _source.OpenConnection();
-        using var command = Command(connection, $"SELECT DISTINCT cursor FROM ({all}) AS found ORDER BY cursor LIMIT $3",
-            [_id, since, (long)limit, EntryIndex.ManyFields, .. fields.Select(field => (object)EntryIndex.TermOfField(field))]);
-        using var reader = command.ExecuteReader();
-        var cursors = new List<long>();
-        while (reader.Read())
-            cursors.Add(reader.GetInt64(0));
-        return cursors;
-    }
+    public ITermLists OpenTerms() => new TermRows(_source.OpenConnection(), _id);
 
     /// <inheritdoc/>
     public IEnumerable<ReadOnlyMemory<byte>> Leaves(long start, long end)
@@ -272,5 +260,20 @@ internal sealed class LogRows : IStoredLog
         foreach (var value in values)
             command.Parameters.Add(new() { Value = value });
         return command;
+    }
+
+    private sealed class TermRows(NpgsqlConnection connection, long id) : ITermLists
+    {
+        public List<long> Cursors(long term, long from, int limit)
+        {
+            using var command = Command(connection, "SELECT cursor FROM terms WHERE log = $1 AND term = $2 AND cursor >= $3 ORDER BY cursor LIMIT $4", id, term, from, (long)limit);
+            using var reader = command.ExecuteReader();
+            var cursors = new List<long>();
+            while (reader.Read())
+                cursors.Add(reader.GetInt64(0));
+            return cursors;
+        }
+
+        public void Dispose() => connection.Dispose();
     }
 }

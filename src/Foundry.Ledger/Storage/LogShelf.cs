@@ -231,12 +231,21 @@ internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILogger
         /// <inheritdoc cref="IStoredLog.IsPublished"/>
         public bool IsPublished => sequencer.IsPublished;
 
+        /// <inheritdoc cref="Sequencer.Grown"/>
+        public Task Grown => sequencer.Grown;
+
         /// <inheritdoc cref="Sequencer.AppendAsync"/>
         public ValueTask<AppendOutcome> AppendAsync(string writer, string payloadId, ReadOnlyMemory<byte> payload, CancellationToken cancellation) =>
             sequencer.AppendAsync(writer, payloadId, payload, cancellation);
 
-        /// <inheritdoc cref="IStoredLog.Search"/>
-        public List<long> Search(IReadOnlyList<KeyValuePair<string, string>> fields, long since, int limit) => sequencer.Search(fields, since, limit);
+        /// <inheritdoc cref="IStoredLog.OpenTerms"/>
+        public ITermLists OpenTerms() => sequencer.OpenTerms();
+
+        /// <inheritdoc cref="IStoredLog.IsShared"/>
+        public bool IsShared => sequencer.IsShared;
+
+        /// <summary>Asks the store for what other processes have committed.</summary>
+        public Task RefreshAsync() => shelf._threads.RunAsync(sequencer.Refresh);
 
         /// <summary>Reads from the latest state, all of which is there for as long as there is a log.</summary>
         public T Read<T>(Func<LogState, T> read) => read(State);

@@ -15,6 +15,9 @@ namespace Foundry.ServiceDefaults.Trust;
 /// <param name="TokenExp">When that token ends, Unix seconds.</param>
 public sealed record Asserted(string Kind, string Sender, bool IsOwn, string? TenantId, Scope? Scope, string? Subject, string? SubjectPubkey, string? TokenId, long? TokenExp)
 {
+    /// <summary>The key that the sender signed with; null where nothing was signed.</summary>
+    public string? Kid { get; init; }
+
     /// <summary>What the ledger calls the sender: all gateways are one writer, so that any of them may settle what another began.</summary>
     public string Part => Kind == TrustedKey.Gateway ? "gateway" : Sender;
 

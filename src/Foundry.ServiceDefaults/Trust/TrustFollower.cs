@@ -19,6 +19,8 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
     private static readonly TimeSpan RefreshIntervalMin = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan RefreshTimeout = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan RetryInterval = TimeSpan.FromMilliseconds(250);
+    // Ten wrong codes a minute turn every part away: one that asks with a used or expired code must not be all of them.
+    private static readonly TimeSpan RefusedInterval = TimeSpan.FromSeconds(30);
 
     private readonly ServiceIdentity _identity;
     private readonly TrustOptions _options;
@@ -75,6 +77,9 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
         throw new StateCorruptException(folder.File(FileName), $"this is not a trust set signed by the pinned root {options.RootThumbprint}");
     }
 
+    /// <summary>Puts a set where the next start finds it.</summary>
+    internal static void Keep(StateFolder folder, TrustAnswer answer) => folder.Write(FileName, JsonSerializer.SerializeToUtf8Bytes(answer, WireJson.Default.TrustAnswer));
+
     /// <inheritdoc/>
     public TrustSet? Current => _current;
 
@@ -122,13 +127,13 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
                 return false;
             if (_current?.Seq != offered.Seq)
             {
-                _folder.Write(FileName, JsonSerializer.SerializeToUtf8Bytes(answer, WireJson.Default.TrustAnswer));
+                Keep(_folder, answer);
                 _current = offered;
                 _tokenKeys = offered.KeysOf(TrustedKey.Token);
             }
         }
         var knows = Knows(offered);
-        _readiness.Report("trust", knows, knows ? null : "issuance does not know this part's key yet: it joins with Trust:JoinCode");
+        _readiness.Report("trust", knows, knows ? null : "issuance does not know this part's key: it joins with 'foundry part join' or Trust:JoinCode; a key that was removed never comes back");
         if (knows)
             _joined.TrySetResult();
         return true;
@@ -144,11 +149,11 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
             {
                 var (before, asked) = (_current?.Seq, _time.GetTimestamp());
                 await FetchAsync(before, stoppingToken);
-                if (_current is { } set && !Knows(set))
-                    await JoinAsync(stoppingToken);
+                if (_current is { } set && !Knows(set) && !await TryJoinAsync(stoppingToken))
+                    wait = RefusedInterval;
                 if (_joined.Task.IsCompleted && (_current?.Seq != before || _time.GetElapsedTime(asked) >= RefreshIntervalMin))
                     continue; // Issuance let the question wait until there was something new, or long enough.
-                if (_joined.Task.IsCompleted)
+                if (_joined.Task.IsCompleted && wait < RefreshIntervalMin)
                     wait = RefreshIntervalMin; // It had no place for those who wait.
             }
             catch (Exception fault) when (IsAway(fault, stoppingToken))
@@ -168,16 +173,19 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
             throw new HttpRequestException($"its trust set is older than the one in force, or not signed by the pinned root {_options.RootThumbprint}");
     }
 
-    private async Task JoinAsync(CancellationToken cancellationToken)
+    private async Task<bool> TryJoinAsync(CancellationToken cancellationToken)
     {
         if (_options.JoinCode is not { Length: > 0 } code)
-            return;
+            return true; // Somebody else may join it (foundry part join), or it was taken out of the set for good.
         using var answer = await _issuance.PostAsJsonAsync("/internal/v1/join",
             new JoinRequest(1, _identity.Kind, _identity.Name, _identity.Key.Public.X, code), WireJson.Default.JoinRequest, cancellationToken);
         if (answer.IsSuccessStatusCode)
+        {
             await FetchAsync(null, cancellationToken);
-        else
-            _log.LogError("Issuance refused to let {Name} join: {Status}", _identity.Name, (int)answer.StatusCode);
+            return true;
+        }
+        _log.LogError("Issuance refused to let {Name} join: {Status}", _identity.Name, (int)answer.StatusCode);
+        return (int)answer.StatusCode >= 500;
     }
 
     private static bool IsAway(Exception fault, CancellationToken cancellationToken) =>
@@ -185,11 +193,11 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
 
     private void LogAway(Exception fault) => _log.LogWarning("Issuance cannot be asked whom to trust: {Reason}", fault.Message);
 
-    private bool Knows(TrustSet set) => set.Keys.Any(key => key.Kid == _identity.Key.Kid && key.Kind == _identity.Kind);
+    private bool Knows(TrustSet set) => set.Keys.Any(key => key.Kid == _identity.Key.Kid && key.Kind == _identity.Kind && key.Name == _identity.Name);
 
     private TrustSet? TryRead(TrustAnswer answer) => TryRead(answer, _options);
 
-    private static TrustSet? TryRead(TrustAnswer answer, TrustOptions options) =>
+    internal static TrustSet? TryRead(TrustAnswer answer, TrustOptions options) =>
         answer.V == 1 && VerifyingKey.TryCreate(answer.Root, out var root) && root.Kid == options.RootThumbprint && TrustSet.TryVerify(answer.Trust, root, out var set) ? set : null;
 
     /// <inheritdoc/>

@@ -33,13 +33,19 @@ public static class TrustRegistration
     /// <param name="kind">See <see cref="TrustedKey"/>.</param>
     /// <param name="name">Its name and cluster ID.</param>
     /// <param name="folder">Its folder.</param>
-    /// <exception cref="StartupException">No root is pinned.</exception>
-    public static ServiceIdentity AddTrust(this WebApplicationBuilder builder, string kind, string name, StateFolder folder)
+    /// <param name="nameIsDefault">Whether a name that its key has joined by goes before <paramref name="name"/>.</param>
+    /// <exception cref="StartupException">No root is pinned, or the key has joined by another name.</exception>
+    public static ServiceIdentity AddTrust(this WebApplicationBuilder builder, string kind, string name, StateFolder folder, bool nameIsDefault = false)
     {
         ArgumentNullException.ThrowIfNull(builder);
         ArgumentNullException.ThrowIfNull(folder);
         var options = builder.CheckTrust(folder);
-        var identity = new ServiceIdentity(kind, name, folder.SigningKey(ServiceIdentity.KeyFile));
+        var key = folder.SigningKey(ServiceIdentity.KeyFile);
+        // A key belongs to one name: by another, nobody would believe what it signs.
+        if (TrustFollower.ReadStored(folder, options)?.Keys.FirstOrDefault(known => known.Kid == key.Kid && known.Kind == kind && known.Name != name) is { } joined)
+            name = nameIsDefault ? joined.Name : throw new StartupException($"The key in {folder.File(ServiceIdentity.KeyFile)} has joined as '{joined.Name}', and the settings call this part '{name}'. Use that name, or move {ServiceIdentity.KeyFile} and {TrustFollower.FileName} away to join anew.");
+        var identity = new ServiceIdentity(kind, name, key);
+        builder.AddKeySealing(folder);
         var issuance = builder.PartUrl("Issuance", 9210);
         builder.Services.AddSingleton(identity);
         builder.Services.AddSingleton<Readiness>();

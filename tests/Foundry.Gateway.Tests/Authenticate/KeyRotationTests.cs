@@ -45,6 +45,44 @@ public sealed class KeyRotationTests
     }
 
     [Fact]
+    public async Task A_flood_of_unknown_keys_asks_once_in_ten_seconds_and_delays_no_known_one()
+    {
+        var time = new MovableTime();
+        await using var host = await GatewayHost.StartAsync(new GatewaySetup { Time = time });
+        var known = host.Token("read");
+        using var stranger = SigningKey.Generate();
+        for (var window = 0; window < 2; window++)
+        {
+            time.Move(TimeSpan.FromSeconds(11));
+            var before = host.Issuance.TrustFetches;
+            // In one go, all of them together: those who ask meanwhile share the answer.
+            var flood = Enumerable.Range(0, 40).Select(_ => host.GetAsync("/v1/vms", host.Issuance.Mint(host.Acme, "read", key: stranger).Text)).ToList();
+            Assert.Equal(200, (await host.GetAsync("/v1/vms", known)).Status);
+            Assert.All(await Task.WhenAll(flood), answer => Assert.Equal((401, "unknown_key"), (answer.Status, answer.Reason)));
+            Assert.InRange(host.Issuance.TrustFetches, before + 1, before + 2); // One of them may be the follower's own.
+        }
+    }
+
+    [Fact]
+    public async Task With_issuance_down_known_keys_go_on_and_unknown_ones_are_unknown()
+    {
+        var time = new MovableTime();
+        await using var host = await GatewayHost.StartAsync(new GatewaySetup { Time = time });
+        var known = host.Token("read");
+        var fresh = host.Token("read");
+        host.Issuance.Rotate(announce: false);
+        var unheard = host.Token("read");
+        await host.Issuance.DisposeAsync();
+        time.Move(TimeSpan.FromSeconds(11));
+
+        Assert.Equal("unknown_key", (await host.GetAsync("/v1/vms", unheard)).Reason);
+        Assert.Equal(200, (await host.GetAsync("/v1/vms", known)).Status);
+        await host.StopGatewayAsync();
+        await host.StartGatewayAsync();
+        Assert.Equal(200, (await host.GetAsync("/v1/vms", fresh)).Status);
+    }
+
+    [Fact]
     public async Task A_token_known_to_be_good_ends_at_its_second()
     {
         var time = new MovableTime();

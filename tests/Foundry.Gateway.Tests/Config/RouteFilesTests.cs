@@ -146,6 +146,7 @@ public sealed class RouteFilesTests
     [InlineData("Gateway:OpsListen", "http://0.0.0.0:9222", "AllowPublicOpsListen")]
     [InlineData("Gateway:Lisen", "http://127.0.0.1:1", "Lisen")]
     [InlineData("Gateway:StalenessLimit", "00:00:01", "at least 00:00:05")]
+    [InlineData("Gateway:FeedLinesMax", "9", "10 to 1000000")]
     [InlineData("Gateway:GatewaysExpected", "0", "1 to 1000")]
     [InlineData("Gateway:GatewaysExpected", "many", "GatewaysExpected")]
     [InlineData("Gateway:Name", "Not A Name", "lower-case")]

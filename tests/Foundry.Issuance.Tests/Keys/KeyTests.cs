@@ -14,7 +14,7 @@ public sealed class Rotation
         await part.MakeTenantAsync();
         var before = await part.IssueAsync(part.Admin, "acme-corp", "read", 3600);
         var old = KidOf(before.Token);
-        using var feed = await part.FollowAsync((await part.SnapshotAsync()).To);
+        using var feed = await part.FollowAsync(await part.SnapshotAsync());
 
         var rotated = await part.CallAsync(part.Admin, HttpMethod.Post, "/v1/keys/rotate");
         Assert.Equal(200, rotated.Status);
@@ -45,7 +45,7 @@ public sealed class Rotation
         await part.CallAsync(part.Admin, HttpMethod.Post, "/v1/keys/rotate");
         part.Time.Advance(TimeSpan.FromSeconds(5));
         await part.IssueAsync(part.Admin, "acme-corp", "read", 60);
-        using var feed = await part.FollowAsync((await part.SnapshotAsync()).To);
+        using var feed = await part.FollowAsync(await part.SnapshotAsync());
         part.Time.Advance(TimeSpan.FromDays(31));
         // Done by the clock, with nobody asking.
         while ((await part.JwksAsync()).Find(old) is not null)

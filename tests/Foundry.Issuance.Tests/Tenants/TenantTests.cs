@@ -191,18 +191,46 @@ public sealed class TenantDeletion
         await using var part = await IssuancePart.StartAsync(store);
         await part.MakeTenantAsync();
         var token = await part.IssueAsync(part.Admin, "acme-corp", "read");
-        part.Fleet.Vms["acme-corp"] = 2;
+        part.Fleet.Fill("acme-corp", 2);
         var held = await part.CallAsync(part.Admin, HttpMethod.Delete, "/v1/tenants/acme-corp");
         Assert.Equal((409, "tenant_not_empty"), (held.Status, held.Code));
         Assert.Null(await part.ReasonAsync(token.Token));
 
-        part.Fleet.Vms["acme-corp"] = 0;
+        Assert.Equal([("acme-corp", 30), ("acme-corp", 0)], part.Fleet.Seals);
+        part.Fleet.Vms.Clear();
         Assert.Equal(204, (await part.CallAsync(part.Admin, HttpMethod.Delete, "/v1/tenants/acme-corp")).Status);
         Assert.Equal("revoked", await part.ReasonAsync(token.Token));
         Assert.Equal(404, (await part.CallAsync(part.Admin, HttpMethod.Get, "/v1/tenants/acme-corp")).Status);
         Assert.Equal(404, (await part.CallAsync(part.Admin, HttpMethod.Delete, "/v1/tenants/acme-corp")).Status);
         Assert.Equal(404, (await part.CallAsync(part.Admin, HttpMethod.Get, "/v1/tenants/acme-corp/tokens")).Status);
         Assert.DoesNotContain((await part.SnapshotAsync()).Changes, change => change.Tenant is not null);
+        // For the gateways that have not heard of it yet.
+        Assert.Equal([("acme-corp", 30), ("acme-corp", 86_400)], part.Fleet.Seals.Skip(2));
+    }
+
+    [Fact]
+    public async Task Is_not_made_behind_the_end_of_its_seal()
+    {
+        await using var part = await IssuancePart.StartAsync();
+        await part.MakeTenantAsync();
+        part.Fleet.BeforeSealing = () => part.Time.Advance(TimeSpan.FromSeconds(25));
+        Assert.Equal("not_ready", (await part.CallAsync(part.Admin, HttpMethod.Delete, "/v1/tenants/acme-corp")).Code);
+        part.Fleet.BeforeSealing = () => { };
+        Assert.Equal(204, (await part.CallAsync(part.Admin, HttpMethod.Delete, "/v1/tenants/acme-corp")).Status);
+    }
+
+    [Fact]
+    public async Task Goes_by_the_list_of_a_fleet_that_knows_no_seals()
+    {
+        await using var part = await IssuancePart.StartAsync();
+        await part.MakeTenantAsync();
+        part.Fleet.IsForeign = true;
+        part.Fleet.Fill("other-corp", 1);
+        part.Fleet.Fill("acme-corp", 1);
+        Assert.Equal("tenant_not_empty", (await part.CallAsync(part.Admin, HttpMethod.Delete, "/v1/tenants/acme-corp")).Code);
+        part.Fleet.Vms.Clear();
+        part.Fleet.Fill("other-corp", 1);
+        Assert.Equal(204, (await part.CallAsync(part.Admin, HttpMethod.Delete, "/v1/tenants/acme-corp")).Status);
     }
 
     [Fact]
@@ -213,16 +241,6 @@ public sealed class TenantDeletion
         part.Fleet.Away = true;
         Assert.Equal(503, (await part.CallAsync(part.Admin, HttpMethod.Delete, "/v1/tenants/acme-corp")).Status);
         Assert.Equal(200, (await part.CallAsync(part.Admin, HttpMethod.Get, "/v1/tenants/acme-corp")).Status);
-    }
-
-    [Fact]
-    public async Task By_force_is_refused_as_not_offered()
-    {
-        await using var part = await IssuancePart.StartAsync();
-        await part.MakeTenantAsync();
-        var answer = await part.CallAsync(part.Admin, HttpMethod.Delete, "/v1/tenants/acme-corp?force=true");
-        Assert.Equal((422, "invalid_value"), (answer.Status, answer.Code));
-        Assert.Contains("not offered", answer.Detail, StringComparison.Ordinal);
     }
 }
 

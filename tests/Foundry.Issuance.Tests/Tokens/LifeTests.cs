@@ -13,7 +13,7 @@ public sealed class RevokedCapability
         await using var part = await IssuancePart.StartAsync(store);
         await part.MakeTenantAsync();
         var token = await part.IssueAsync(part.Admin, "acme-corp", "read");
-        using var feed = await part.FollowAsync((await part.SnapshotAsync()).To);
+        using var feed = await part.FollowAsync(await part.SnapshotAsync());
 
         Assert.Equal(204, (await part.CallAsync(part.Admin, HttpMethod.Delete, $"/v1/tokens/{token.TokenId}")).Status);
         Assert.Equal(204, (await part.CallAsync(part.Admin, HttpMethod.Delete, $"/v1/tokens/{token.TokenId}")).Status);
@@ -60,7 +60,8 @@ public sealed class RevokedCapability
         Assert.Equal((404, "not_found"), await StatusOf(part, admin, HttpMethod.Get, $"/v1/tokens/{foreign.TokenId}"));
         Assert.Equal((404, "not_found"), await StatusOf(part, admin, HttpMethod.Get, "/v1/tokens/x"));
         Assert.Equal((403, "insufficient_scope"), await StatusOf(part, CallerFacts.Of("acme-corp", "input", IssuancePart.Start.AddDays(1)), HttpMethod.Get, $"/v1/tokens/{foreign.TokenId}"));
-        Assert.Equal((422, "invalid_value"), await StatusOf(part, part.Admin, HttpMethod.Delete, $"/v1/tokens/{foreign.TokenId}?descendants=true"));
+        Assert.Equal((404, "not_found"), await StatusOf(part, admin, HttpMethod.Delete, $"/v1/tokens/{foreign.TokenId}?descendants=true"));
+        Assert.Equal((400, "invalid_query"), await StatusOf(part, part.Admin, HttpMethod.Delete, $"/v1/tokens/{foreign.TokenId}?descendants=yes"));
         Assert.Null(await part.ReasonAsync(foreign.Token));
         Assert.Null(await part.ReasonAsync(platform.Token));
     }

@@ -200,7 +200,10 @@ public sealed class DamageOnDisk : IDisposable
         _ledger.Logs.Verify(module, _ledger.Verifier("acme"), tail, long.MaxValue, TestContext.Current.CancellationToken);
         using var log = await _ledger.Shelf.OpenOrCreateAsync(module);
         for (var cursor = 299; cursor <= 301; cursor++)
-            Assert.Equal([cursor], log.Search([new("n", log.Read(state => NumberOf(LogReader.Entry(state, cursor - 1))))], 0, 10));
+        {
+            using var terms = log.OpenTerms();
+            Assert.Equal([cursor], terms.Cursors(EntryIndex.TermOfField(new("n", log.Read(state => NumberOf(LogReader.Entry(state, cursor - 1))))), 0, 10));
+        }
     }
 
     private static string NumberOf(Entry entry) =>
