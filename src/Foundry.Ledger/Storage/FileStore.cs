@@ -8,10 +8,11 @@ namespace Foundry.Ledger.Storage;
 /// <summary>The logs as folders in one folder, which this process alone holds.</summary>
 internal sealed class FileStore(Disk disk, string root, int journalBytesMax, ILogger log) : ILogStore
 {
-    /// <summary>Full tiles and bundles that one look for losses opens its eyes for; some 60 million entries' worth in three looks.</summary>
+    /// <summary>Full tiles and bundles that one look for losses is about; those of 19 million entries. Of more, the next look goes on.</summary>
     private const int TilesLookedAtMax = 150_000;
 
     private readonly ConcurrentDictionary<ModuleId, ExpectedFiles> _expected = new();
+    private int _lookFrom;
 
     /// <inheritdoc/>
     public IReadOnlyList<ModuleId> Modules() => [.. LogFolder.All(root).Select(folder => folder.Module)];
@@ -78,8 +79,14 @@ internal sealed class FileStore(Disk disk, string root, int journalBytesMax, ILo
     public IEnumerable<(ModuleId Module, StateCorruptException Fault)> FindLosses()
     {
         var tilesMax = TilesLookedAtMax;
-        foreach (var (module, expected) in _expected)
+        var all = _expected.ToArray();
+        var from = _lookFrom;
+        for (var i = 0; i < all.Length; i++)
         {
+            var (module, expected) = all[(from + i) % all.Length];
+            // So that a large log's tiles do not hide another's for ever.
+            if (tilesMax > 0)
+                _lookFrom = (from + i) % all.Length;
             if (expected.Loss(ref tilesMax) is { } fault)
                 yield return (module, fault);
         }
