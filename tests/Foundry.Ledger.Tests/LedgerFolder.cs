@@ -33,6 +33,9 @@ internal sealed class LedgerFolder : IDisposable
             _logs = NewStore();
     }
 
+    /// <summary>How long a test waits for what should have come at once, before it fails.</summary>
+    public static TimeSpan Patience { get; } = TimeSpan.FromSeconds(60);
+
     public string Path { get; }
 
     public FakeTimeProvider Time { get; } = new(new DateTimeOffset(2026, 1, 2, 3, 4, 5, TimeSpan.Zero));
@@ -124,9 +127,10 @@ internal sealed class LedgerFolder : IDisposable
     public async Task PublishAsync(string module)
     {
         using var log = await Shelf.TryOpenAsync(Module(module));
+        using var patience = new CancellationTokenSource(Patience);
         while (!log!.IsPublished && Shelf.FailedCount == 0)
         {
-            TestContext.Current.CancellationToken.ThrowIfCancellationRequested();
+            patience.Token.ThrowIfCancellationRequested();
             Time.Advance(Options.PublishInterval);
             await Task.Yield();
         }

@@ -68,10 +68,11 @@ public sealed class AFileLostUnderARunningLedger : IDisposable
         File.Delete(_ledger.Log("acme").Checkpoint);
         // A look may find the log being written and pass; the next one does not.
         Assert.InRange(LogWatch.Interval * 2, TimeSpan.Zero, TimeSpan.FromSeconds(10));
+        using var patience = new CancellationTokenSource(LedgerFolder.Patience);
         while (_ledger.Shelf.FailedCount == 0)
         {
             _ledger.Time.Advance(LogWatch.Interval);
-            await Task.Delay(1, TestContext.Current.CancellationToken);
+            await Task.Delay(1, patience.Token);
         }
         await watch.StopAsync(TestContext.Current.CancellationToken);
     }
@@ -113,10 +114,11 @@ public sealed class AFileLostUnderARunningLedger : IDisposable
     private void AssertNamed(string file)
     {
         List<(ModuleId Module, StateCorruptException Fault)> losses;
+        using var patience = new CancellationTokenSource(LedgerFolder.Patience);
         do
         {
             // A publishing that has the log's turn is not waited for.
-            TestContext.Current.CancellationToken.ThrowIfCancellationRequested();
+            patience.Token.ThrowIfCancellationRequested();
             losses = [.. _ledger.Logs.FindLosses()];
         }
         while (losses.Count == 0);

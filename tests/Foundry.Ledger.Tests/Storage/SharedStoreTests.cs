@@ -196,12 +196,13 @@ public sealed class TwoLedgersOverOneLog
 
     private static async Task<AppendOutcome> AppendPatientlyAsync(LedgerFolder ledger, string id = "meanwhile")
     {
+        using var patience = new CancellationTokenSource(LedgerFolder.Patience);
         while (true)
         {
             var outcome = await ledger.AppendAsync("acme", id, "{}");
             if (outcome.Status == AppendStatus.Appended)
                 return outcome;
-            TestContext.Current.CancellationToken.ThrowIfCancellationRequested();
+            patience.Token.ThrowIfCancellationRequested();
         }
     }
 }

@@ -37,9 +37,10 @@ public sealed class AStoreThatIsSlow : IDisposable
         disk.IsSlow = true;
         using (var log = await _ledger.Shelf.OpenOrCreateAsync(LedgerFolder.Module("acme")))
         {
+            using var patience = new CancellationTokenSource(LedgerFolder.Patience);
             while (!disk.IsWaiting.IsSet)
             {
-                TestContext.Current.CancellationToken.ThrowIfCancellationRequested();
+                patience.Token.ThrowIfCancellationRequested();
                 _ledger.Time.Advance(_ledger.Options.PublishInterval);
                 await Task.Yield();
             }
