@@ -84,7 +84,11 @@ internal static partial class FoundryCommand
             NodeCommands.Create(globals),
             VmCommands.Create(globals),
             LedgerCommands.Create(globals),
+            WitnessCommands.Create(globals),
             StatusCommand.Create(globals),
+            PartCommands.Create(globals),
+            GatewayCommands.Create(globals),
+            AdminCommands.Create(globals),
         ];
         foreach (var noun in nouns)
             root.Subcommands.Add(noun);

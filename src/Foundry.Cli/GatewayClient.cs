@@ -1,9 +1,12 @@
+using System.Buffers;
+using System.IO.Pipelines;
 using System.Net;
 using System.Net.Http.Headers;
 using System.Net.Mime;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using Foundry.Contracts;
+using Foundry.Proofs;
 
 namespace Foundry.Cli;
 
@@ -15,6 +18,10 @@ internal sealed class GatewayClient : IDisposable
 {
     /// <summary>How long a call may take, all told.</summary>
     public static readonly TimeSpan CallTimeout = TimeSpan.FromSeconds(30);
+    /// <summary>How long a stream may be silent; its heartbeats come every few seconds.</summary>
+    public static readonly TimeSpan SilenceMax = TimeSpan.FromSeconds(45);
+    /// <summary>Bytes of a stream's longest line: an entry with all its escapes.</summary>
+    public const int LineBytesMax = 512 * 1024;
     /// <summary>Bytes of the longest answer taken.</summary>
     public const int AnswerBytesMax = 128 * 1024 * 1024;
 
@@ -85,6 +92,76 @@ internal sealed class GatewayClient : IDisposable
     public Task<Answer> ReadEntriesAsync(IReadOnlyDictionary<string, string> parameters, CancellationToken cancellationToken) =>
         GetAsync("/v1/entries" + Query([.. parameters.Select(parameter => (parameter.Key, (string?)parameter.Value))]), cancellationToken);
 
+    public Task<Answer> LedgerContractAsync(string? module, CancellationToken cancellationToken) =>
+        GetAsync("/v1/contract" + Query(("module_id", module)), cancellationToken);
+
+    public Task<Answer> LedgerCheckpointAsync(string? module, CancellationToken cancellationToken) =>
+        GetFileAsync("/v1/checkpoint" + Query(("module_id", module)), SignedNote.BytesMax, cancellationToken);
+
+    /// <summary>A file of a log's, as c2sp.org/tlog-tiles names them: the body is its bytes.</summary>
+    public Task<Answer> LedgerFileAsync(string module, string file, CancellationToken cancellationToken) =>
+        GetFileAsync($"/ledger/{Segment(module)}/{file}" + Query(("module_id", module)), EntryBundle.BytesMax, cancellationToken);
+
+    /// <summary>A file of a log, of the bytes that it may have.</summary>
+    public Task<Answer> GetFileAsync(string path, int bytesMax, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Get, path, null, cancellationToken, fileBytesMax: bytesMax);
+
+    /// <summary>
+    /// Follows a log, and ends when the server ends it: accepted, or broken off. The parameters are those of reading, less the limit.
+    /// </summary>
+    /// <param name="parameters">The query.</param>
+    /// <param name="take">Takes a line.</param>
+    /// <param name="cancellationToken">Ends it.</param>
+    public async Task<Answer> TailAsync(IReadOnlyDictionary<string, string> parameters, Action<ReadOnlyMemory<byte>> take, CancellationToken cancellationToken)
+    {
+        using var request = new HttpRequestMessage(HttpMethod.Get, _address + "/v1/tail" + Query([.. parameters.Select(parameter => (parameter.Key, (string?)parameter.Value))]));
+        request.Headers.Accept.ParseAdd($"application/x-ndjson, {Problem.MediaType}");
+        if (_token is not null)
+            request.Headers.Authorization = new AuthenticationHeaderValue("Bearer", _token.Current);
+        using var silence = new CancellationTokenSource(SilenceMax, _time);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(silence.Token, cancellationToken);
+        try
+        {
+            using var response = await _http.SendAsync(request, either.Token);
+            if (!response.IsSuccessStatusCode)
+                return await ReadAsync(response, null, either.Token);
+            var lines = PipeReader.Create(await response.Content.ReadAsStreamAsync(either.Token));
+            while (true)
+            {
+                var read = await lines.ReadAsync(either.Token);
+                silence.CancelAfter(SilenceMax);
+                var rest = read.Buffer;
+                while (rest.PositionOf((byte)'\n') is { } end)
+                {
+                    take(rest.Slice(0, end).ToArray());
+                    rest = rest.Slice(rest.GetPosition(1, end));
+                }
+                if (rest.Length > LineBytesMax)
+                    return Answer.Broken($"a line of {_address} is longer than {LineBytesMax / 1024} KiB", mayHaveHappened: false);
+                lines.AdvanceTo(rest.Start, rest.End);
+                if (read.IsCompleted)
+                    return new Answer { Status = (int)response.StatusCode };
+            }
+        }
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        {
+            return Answer.Broken($"the gateway at {_address} has been silent for {SilenceMax.TotalSeconds:0} s", mayHaveHappened: false);
+        }
+        catch (Exception fault) when (fault is HttpRequestException or IOException)
+        {
+            return Answer.Broken($"the connection to the gateway at {_address} failed: {fault.InnerException?.Message ?? fault.Message}", mayHaveHappened: false);
+        }
+    }
+
+    public Task<Answer> MakePartCodeAsync(PartCodeRequest part, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Post, "/v1/parts/codes", Json(part, WireJson.Default.PartCodeRequest), cancellationToken);
+
+    public Task<Answer> ListPartsAsync(string? cursor, CancellationToken cancellationToken) =>
+        GetAsync("/v1/parts" + Query(("cursor", cursor)), cancellationToken);
+
+    public Task<Answer> RemovePartAsync(string kid, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Delete, $"/v1/parts/{Segment(kid)}", null, cancellationToken);
+
     public Task<Answer> HeartbeatAsync(byte[] heartbeat, CancellationToken cancellationToken) =>
         SendAsync(HttpMethod.Post, "/v1/nodes/heartbeat", heartbeat, cancellationToken);
 
@@ -93,10 +170,10 @@ internal sealed class GatewayClient : IDisposable
     private Task<Answer> GetAsync(string pathAndQuery, CancellationToken cancellationToken) =>
         SendAsync(HttpMethod.Get, pathAndQuery, null, cancellationToken);
 
-    private async Task<Answer> SendAsync(HttpMethod method, string pathAndQuery, byte[]? body, CancellationToken cancellationToken, string? idempotencyKey = null)
+    private async Task<Answer> SendAsync(HttpMethod method, string pathAndQuery, byte[]? body, CancellationToken cancellationToken, string? idempotencyKey = null, int? fileBytesMax = null)
     {
         using var request = new HttpRequestMessage(method, _address + pathAndQuery);
-        request.Headers.Accept.ParseAdd($"{MediaTypeNames.Application.Json}, {Problem.MediaType}");
+        request.Headers.Accept.ParseAdd(fileBytesMax is null ? $"{MediaTypeNames.Application.Json}, {Problem.MediaType}" : "*/*");
         if (_token is not null)
             request.Headers.Authorization = new AuthenticationHeaderValue("Bearer", _token.Current);
         if (idempotencyKey is not null)
@@ -110,7 +187,7 @@ internal sealed class GatewayClient : IDisposable
         try
         {
             using var response = await _http.SendAsync(request, either.Token);
-            return await ReadAsync(response, either.Token);
+            return await ReadAsync(response, fileBytesMax, either.Token);
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
@@ -127,7 +204,7 @@ internal sealed class GatewayClient : IDisposable
         }
     }
 
-    private async Task<Answer> ReadAsync(HttpResponseMessage response, CancellationToken cancellationToken)
+    private async Task<Answer> ReadAsync(HttpResponseMessage response, int? fileBytesMax, CancellationToken cancellationToken)
     {
         var answer = new Answer
         {
@@ -135,13 +212,17 @@ internal sealed class GatewayClient : IDisposable
             RequestId = response.Headers.TryGetValues(FoundryHeaders.RequestId, out var ids) ? ids.First() : null,
             RetryAfter = RetryAfter(response.Headers.RetryAfter),
         };
-        var body = await ReadBoundedAsync(response.Content, cancellationToken);
+        // A refusal explains itself in more bytes than a tile may have.
+        var bytesMax = response.IsSuccessStatusCode && fileBytesMax is { } file ? file : AnswerBytesMax;
+        var body = await ReadBoundedAsync(response.Content, bytesMax, cancellationToken);
         if (body is null)
-            return answer with { Failure = $"the answer is longer than {AnswerBytesMax / 1024 / 1024} MiB" };
+            return answer with { Failure = $"the answer is longer than {bytesMax:N0} bytes" };
         var mediaType = response.Content.Headers.ContentType?.MediaType;
         var isJson = mediaType is not null && (mediaType == MediaTypeNames.Application.Json || mediaType.EndsWith("+json", StringComparison.Ordinal));
         if (response.IsSuccessStatusCode)
         {
+            if (fileBytesMax is not null)
+                return answer with { Body = body };
             if (body.Length == 0 && response.StatusCode is HttpStatusCode.NoContent or HttpStatusCode.Accepted)
                 return answer;
             return isJson && IsJson(body)
@@ -153,7 +234,7 @@ internal sealed class GatewayClient : IDisposable
             : answer with { Failure = $"{_address} answered with status {answer.Status} and no explanation" };
     }
 
-    private static async Task<byte[]?> ReadBoundedAsync(HttpContent content, CancellationToken cancellationToken)
+    private static async Task<byte[]?> ReadBoundedAsync(HttpContent content, int bytesMax, CancellationToken cancellationToken)
     {
         using var whole = new MemoryStream();
         await using var stream = await content.ReadAsStreamAsync(cancellationToken);
@@ -161,7 +242,7 @@ internal sealed class GatewayClient : IDisposable
         int read;
         while ((read = await stream.ReadAsync(buffer, cancellationToken)) > 0)
         {
-            if (whole.Length + read > AnswerBytesMax)
+            if (whole.Length + read > bytesMax)
                 return null;
             whole.Write(buffer, 0, read);
         }

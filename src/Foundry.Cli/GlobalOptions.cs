@@ -67,27 +67,47 @@ internal sealed class GlobalOptions(Surroundings surroundings)
         return true;
     }
 
-    private bool TryReadGateway(ParseResult parse, bool sendsToken, [NotNullWhen(true)] out Uri? gateway, [NotNullWhen(false)] out Complaint? complaint)
+    /// <summary>Reads an address that a secret is to be sent to, or none.</summary>
+    /// <param name="parse">The command line.</param>
+    /// <param name="text">The address.</param>
+    /// <param name="secret">What is sent there; null where nothing is that others may not read.</param>
+    /// <param name="address">The address.</param>
+    /// <param name="complaint">What is wrong with it.</param>
+    public bool TryReadAddress(ParseResult parse, string text, string? secret, [NotNullWhen(true)] out Uri? address, [NotNullWhen(false)] out Complaint? complaint)
     {
-        var text = parse.GetValue(_gateway) ?? surroundings.VariableOrNull(GatewayVariable) ?? GatewayDefault;
-        if (!Uri.TryCreate(text, UriKind.Absolute, out gateway) || gateway.Scheme is not ("http" or "https")
-            || gateway.UserInfo.Length > 0 || gateway.Query.Length > 0 || gateway.Fragment.Length > 0)
+        if (!IsAddress(text, out address))
         {
-            complaint = new Complaint($"'{text}' is not a gateway's address", $"give one like {GatewayDefault} with --gateway or {GatewayVariable}");
-            gateway = null;
+            complaint = new Complaint($"'{text}' is not an address", "give one like http://127.0.0.1:9210");
             return false;
         }
         var allowed = parse.GetValue(_allowHttp) || surroundings.VariableOrNull(AllowHttpVariable) == "1";
-        if (sendsToken && gateway.Scheme == "http" && !gateway.IsLoopback && !allowed)
+        if (secret is not null && address.Scheme == "http" && !address.IsLoopback && !allowed)
         {
             complaint = new Complaint(
-                $"the token would travel to {gateway.Host} in the clear",
+                $"{secret} would travel to {address.Host} in the clear",
                 $"use an https:// address, or --allow-http (or {AllowHttpVariable}=1) where the network itself is private");
-            gateway = null;
+            address = null;
             return false;
         }
         complaint = null;
         return true;
+    }
+
+    private bool TryReadGateway(ParseResult parse, bool sendsToken, [NotNullWhen(true)] out Uri? gateway, [NotNullWhen(false)] out Complaint? complaint)
+    {
+        var text = parse.GetValue(_gateway) ?? surroundings.VariableOrNull(GatewayVariable) ?? GatewayDefault;
+        if (IsAddress(text, out gateway))
+            return TryReadAddress(parse, text, sendsToken ? "the token" : null, out gateway, out complaint);
+        complaint = new Complaint($"'{text}' is not a gateway's address", $"give one like {GatewayDefault} with --gateway or {GatewayVariable}");
+        return false;
+    }
+
+    private static bool IsAddress(string text, [NotNullWhen(true)] out Uri? address)
+    {
+        if (Uri.TryCreate(text, UriKind.Absolute, out address) && address.Scheme is "http" or "https" && address is { UserInfo.Length: 0, Query.Length: 0, Fragment.Length: 0 })
+            return true;
+        address = null;
+        return false;
     }
 }
 

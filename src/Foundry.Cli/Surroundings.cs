@@ -16,6 +16,8 @@ internal sealed record Surroundings
     public required bool InputIsRedirected { get; init; }
     /// <summary>Whether a person looks at standard output.</summary>
     public required bool OutputIsTerminal { get; init; }
+    /// <summary>Whether a person looks at standard error.</summary>
+    public bool ErrorIsTerminal { get; init; }
     /// <summary>Columns of the terminal.</summary>
     public int Width { get; init; } = WidthDefault;
     /// <summary>The environment's variables.</summary>
@@ -37,6 +39,7 @@ internal sealed record Surroundings
         Input = Console.In,
         InputIsRedirected = Console.IsInputRedirected,
         OutputIsTerminal = !Console.IsOutputRedirected,
+        ErrorIsTerminal = !Console.IsErrorRedirected,
         Width = Console.IsOutputRedirected || Console.WindowWidth < 40 ? WidthDefault : Console.WindowWidth,
         Variable = Environment.GetEnvironmentVariable,
         Time = TimeProvider.System,

@@ -39,6 +39,15 @@ internal sealed class Verb(string name, string summary, params string[] examples
         SetAction(parse => body(parse, globals.OutputOf(parse)));
         return this;
     }
+
+    /// <summary>Says what a command does that runs on this machine until told to stop.</summary>
+    /// <param name="globals">The global options.</param>
+    /// <param name="body">The command; returns an <see cref="ExitCode"/>.</param>
+    public Verb RunsLocally(GlobalOptions globals, Func<ParseResult, Output, CancellationToken, Task<int>> body)
+    {
+        SetAction((parse, cancellationToken) => body(parse, globals.OutputOf(parse), cancellationToken));
+        return this;
+    }
 }
 
 /// <summary>What is wrong with a command line, and what would be right.</summary>

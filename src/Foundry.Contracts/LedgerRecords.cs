@@ -31,7 +31,12 @@ public sealed record LedgerEntry(long Cursor, string PayloadId, JsonElement Payl
 /// <param name="ModuleId">The log.</param>
 /// <param name="Origin">The checkpoint's origin line.</param>
 /// <param name="Vkey">The signed-note verifier key (c2sp.org/signed-note).</param>
-public sealed record LedgerContract(int Version, string ModuleId, string Origin, string Vkey);
+/// <param name="PreviousVkey">The key before it, while that one signs too; each log announces the change (docs/formats/ledger.md, Keys).</param>
+/// <param name="PreviousVkeyUntil">Until when it does.</param>
+/// <param name="Witnesses">The verifier keys of the witnesses asked to cosign (c2sp.org/tlog-cosignature); absent where there are none.</param>
+/// <param name="WitnessQuorum">As many of them make a checkpoint witnessed.</param>
+public sealed record LedgerContract(int Version, string ModuleId, string Origin, string Vkey,
+    string? PreviousVkey = null, DateTimeOffset? PreviousVkeyUntil = null, IReadOnlyList<string>? Witnesses = null, int? WitnessQuorum = null);
 
 /// <summary>The log of the platform itself; no tenant ID has a dot.</summary>
 public static class Logs

@@ -18,7 +18,8 @@ namespace Foundry.Issuance;
 /// <param name="Listens">Where it listens.</param>
 /// <param name="RootThumbprint">The root's thumbprint, which every other part pins (<c>Trust:RootThumbprint</c>).</param>
 /// <param name="AdminTokenFile">Where the platform administrator's token is.</param>
-public sealed record IssuanceSetup(IReadOnlyList<ListenAddress> Listens, string RootThumbprint, string AdminTokenFile);
+/// <param name="GatewayCodeFile">Where the first gateway's join code is; null where there is a gateway, or the deployment has a code.</param>
+public sealed record IssuanceSetup(IReadOnlyList<ListenAddress> Listens, string RootThumbprint, string AdminTokenFile, string? GatewayCodeFile = null);
 
 /// <summary>
 /// Issuance: tenants, capability tokens and the keys that sign them; the source of truth of who may do what (CONTRACT
@@ -47,6 +48,8 @@ public static class Issuance
         var time = builder.Services.Last(service => service.ServiceType == typeof(TimeProvider)).ImplementationInstance as TimeProvider ?? TimeProvider.System;
         var folder = ServiceHost.DataFolder(builder.Configuration, "Issuance");
         var platform = await Platform.OpenAsync(options, folder, KeyPassphrase.Read(builder.Configuration), time);
+        var parts = new PartBook(platform.Journal, platform.Trust, platform.Identity);
+        var gatewayCode = await parts.KeepFirstCodeAsync(StateFolder.Open(options.AdminFolder ?? folder.Path), hasDeploymentCode: trust.JoinCode is { Length: >= JoinDesk.CodeCharsMin });
         builder.AddKeySealing(folder, AdminToken.KeyFile);
         if (!platform.Database.IsPostgres)
             builder.AddKeySealing(folder.Folder(SigningKeys.FolderName));
@@ -74,7 +77,7 @@ public static class Issuance
         services.AddSingleton<TokenBook>();
         services.AddSingleton<TenantVms>();
         services.AddSingleton<TenantBook>();
-        services.AddSingleton<PartBook>();
+        services.AddSingleton(parts);
         services.AddSingleton(provider => ActivatorUtilities.CreateInstance<JoinDesk>(provider, trust.JoinCode ?? ""));
         services.AddSingleton<AdminRenewal>();
         services.AddHostedService(provider => provider.GetRequiredService<AdminRenewal>());
@@ -86,7 +89,7 @@ public static class Issuance
         services.AddHostedService<OutboxSender>();
         builder.AddPartClient(OutboxSender.LedgerClient, "Ledger", 9100);
         builder.AddPartClient(TenantVms.FleetClient, "Fleet", 9203);
-        return new IssuanceSetup([listen], platform.Trust.RootThumbprint, platform.Admin.Path);
+        return new IssuanceSetup([listen], platform.Trust.RootThumbprint, platform.Admin.Path, gatewayCode);
     }
 
     /// <summary>Maps issuance's endpoints, behind the gate that lets in only what a gateway or another part sent.</summary>

@@ -1,7 +1,10 @@
 using Foundry.Ledger.Append;
+using Foundry.Ledger.Keys;
 using Foundry.Ledger.Read;
 using Foundry.Ledger.Recovery;
 using Foundry.Ledger.Storage;
+using Foundry.Ledger.Witness;
+using Foundry.Proofs;
 using Foundry.ServiceDefaults;
 using Foundry.ServiceDefaults.Trust;
 using Foundry.Tokens;
@@ -37,12 +40,43 @@ public static class Ledger
         builder.Services.AddSingleton(services => services.GetRequiredService<LedgerState>().Store);
         builder.Services.AddSingleton<LedgerMetrics>();
         builder.Services.AddSingleton<ReadRecorder>();
+        builder.AddWitnesses(folder);
         builder.Services.AddSingleton<TailSeats>();
         builder.Services.AddSingleton<StartVerifier>();
         builder.Services.AddHostedService(services => services.GetRequiredService<StartVerifier>());
         builder.Services.AddSingleton<LogWatch>();
         builder.Services.AddHostedService(services => services.GetRequiredService<LogWatch>());
+        builder.Services.AddHostedService(services => ActivatorUtilities.CreateInstance<KeyAnnouncer>(services, folder));
+        // Behind those who may refuse the start.
+        builder.Services.AddHostedService<WitnessRounds>();
         return [listen];
+    }
+
+    private static void AddWitnesses(this WebApplicationBuilder builder, StateFolder folder)
+    {
+        builder.Services.AddHttpClient(WitnessRounds.Client, client =>
+        {
+            client.Timeout = WitnessRounds.AnswerTimeout;
+            client.MaxResponseContentBufferSize = SignedNote.BytesMax;
+        }).ConfigurePrimaryHttpMessageHandler(() => new SocketsHttpHandler { AllowAutoRedirect = false, UseCookies = false, PooledConnectionLifetime = TimeSpan.FromMinutes(5) });
+        builder.Services.AddSingleton<WitnessMetrics>();
+        builder.Services.AddSingleton(services => ActivatorUtilities.CreateInstance<CosignedNotes>(services, folder));
+    }
+
+    /// <summary>Decides, on the folder of a stopped ledger, that a new key takes the old one's place (docs/decisions/0014).</summary>
+    /// <param name="configuration">The settings.</param>
+    /// <param name="time">The clock.</param>
+    /// <returns>What to tell the operator.</returns>
+    /// <exception cref="StartupException">A setting is wrong, the ledger runs, a rotation is going on, or there is no key.</exception>
+    public static string RotateKey(IConfiguration configuration, TimeProvider time)
+    {
+        ArgumentNullException.ThrowIfNull(configuration);
+        ArgumentNullException.ThrowIfNull(time);
+        var options = LedgerOptions.From(configuration.GetSection(Section));
+        var folder = ServiceHost.DataFolder(configuration, Section);
+        using var held = folder.Lock(LedgerState.LockFile);
+        var rotation = KeyRotation.Decide(folder, time.GetUtcNow(), options.KeyOverlap);
+        return $"A new key lies in {folder.File(KeyRotation.NextFile)}; back it up. The next start announces it in every log. The old key signs beside it until {rotation.Until:O}.";
     }
 
     /// <summary>Maps the ledger's endpoints, behind the gate that lets in only what a gateway or another part sends.</summary>

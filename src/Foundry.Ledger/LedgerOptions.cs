@@ -1,3 +1,4 @@
+using Foundry.Ledger.Witness;
 using Foundry.ServiceDefaults;
 
 namespace Foundry.Ledger;
@@ -50,6 +51,18 @@ internal sealed class LedgerOptions
     /// <summary>Entries recomputed before the ledger is ready; the rest is recomputed while it serves.</summary>
     public long EntriesVerifiedBeforeReady { get; set; } = 1_000_000;
 
+    /// <summary>Most witnesses: each cosignature makes every checkpoint longer.</summary>
+    public const int WitnessesMax = 16;
+
+    /// <summary>Who is asked to cosign checkpoints (c2sp.org/tlog-witness), to <see cref="WitnessesMax"/>.</summary>
+    public List<WitnessOptions> Witnesses { get; set; } = [];
+
+    /// <summary>As many of them as make a checkpoint one that <c>?witnessed=true</c> answers with; at least one is needed anyway.</summary>
+    public int WitnessQuorum { get; set; }
+
+    /// <summary>How long, after a rotation, the old key signs beside the new one: so long those who pinned it can take up the new one.</summary>
+    public TimeSpan KeyOverlap { get; set; } = TimeSpan.FromDays(90);
+
     /// <summary>Followers (<c>GET /v1/tail</c>) at once.</summary>
     public int TailsMax { get; set; } = 256;
 
@@ -94,6 +107,7 @@ internal sealed class LedgerOptions
             (nameof(OpenLogsMax), OpenLogsMax, 1), (nameof(DiskThreads), DiskThreads, 1), (nameof(QueueLengthMax), QueueLengthMax, 1),
             (nameof(BatchEntriesMax), BatchEntriesMax, 1), (nameof(BatchBytesMax), BatchBytesMax, 1), (nameof(JournalBytesMax), JournalBytesMax, 1),
             (nameof(EntriesVerifiedBeforeReady), EntriesVerifiedBeforeReady, 0), (nameof(PublishInterval), PublishInterval.Ticks, TimeSpan.TicksPerMillisecond),
+            (nameof(KeyOverlap), KeyOverlap.Ticks, 0),
             (nameof(TailsMax), TailsMax, 1), (nameof(TailsPerLogMax), TailsPerLogMax, 1),
             (nameof(TailTimeMax), TailTimeMax.Ticks, TimeSpan.TicksPerSecond), (nameof(TailHeartbeat), TailHeartbeat.Ticks, TimeSpan.TicksPerSecond),
         })
@@ -101,6 +115,14 @@ internal sealed class LedgerOptions
             if (value < least)
                 yield return $"Ledger:{name} is too small.";
         }
+        if (Witnesses.Count > WitnessesMax)
+            yield return $"Ledger:{nameof(Witnesses)} are more than {WitnessesMax}.";
+        foreach (var error in Witnesses.SelectMany((witness, i) => witness.Errors($"Ledger:{nameof(Witnesses)}:{i}")))
+            yield return error;
+        if (Witnesses.Select(witness => witness.Vkey).Distinct(StringComparer.Ordinal).Count() < Witnesses.Count)
+            yield return $"Ledger:{nameof(Witnesses)} name a witness twice; it would count twice.";
+        if (WitnessQuorum < 0 || WitnessQuorum > Witnesses.Count)
+            yield return $"Ledger:{nameof(WitnessQuorum)} is {WitnessQuorum}, but there are {Witnesses.Count} witnesses.";
         if (BatchBytesMax > Storage.JournalFrame.EntryBytesMax)
             yield return $"Ledger:{nameof(BatchBytesMax)} is over {Storage.JournalFrame.EntryBytesMax}.";
     }

@@ -1,20 +1,22 @@
+using Foundry.Ledger.Keys;
 using Foundry.Ledger.Storage;
-using Foundry.Proofs;
 using Foundry.ServiceDefaults;
 
 namespace Foundry.Ledger;
 
-/// <summary>The ledger's folder, held by this process alone: its key, and the shelf of logs, which lie there or in a database.</summary>
+/// <summary>The ledger's folder, held by this process alone: its keys, and the shelf of logs, which lie there or in a database.</summary>
 internal sealed class LedgerState : IDisposable
 {
-    // A tenant may be called "lock"; none has a dot in its name.
-    private const string LockFile = "ledger.lock";
+    /// <summary>Held by the process. A tenant may be called "lock"; none has a dot in its name.</summary>
+    public const string LockFile = "ledger.lock";
 
     private readonly IDisposable _lock;
-    private readonly NoteKey _key;
 
-    private LedgerState(IDisposable held, NoteKey key, LogShelf shelf, ILogStore store) =>
-        (_lock, _key, Shelf, Store) = (held, key, shelf, store);
+    private LedgerState(IDisposable held, LedgerKeys keys, LogShelf shelf, ILogStore store) =>
+        (_lock, Keys, Shelf, Store) = (held, keys, shelf, store);
+
+    /// <summary>The keys that sign.</summary>
+    public LedgerKeys Keys { get; }
 
     /// <summary>The open logs.</summary>
     public LogShelf Shelf { get; }
@@ -33,10 +35,10 @@ internal sealed class LedgerState : IDisposable
             store = options.Database is { Length: > 0 } database
                 ? PostgresStore.Open(database)
                 : new FileStore(disk, folder.Path, options.JournalBytesMax, logs.CreateLogger<FileStore>());
-            if (folder.Read(LedgerKey.KeyFile) is null && store.Modules().Count > 0)
-                throw new StateCorruptException(folder.File(LedgerKey.KeyFile), "it is missing, and there are logs that are signed with it");
-            var key = LedgerKey.Open(folder);
-            return new LedgerState(held, key, new LogShelf(options, time, logs, store, key), store);
+            if (folder.Read(LedgerKeys.KeyFile) is null && store.Modules().Count > 0)
+                throw new StateCorruptException(folder.File(LedgerKeys.KeyFile), "it is missing, and there are logs that are signed with it");
+            var keys = LedgerKeys.Open(folder, time);
+            return new LedgerState(held, keys, new LogShelf(options, time, logs, store, keys), store);
         }
         catch
         {
@@ -51,7 +53,7 @@ internal sealed class LedgerState : IDisposable
     {
         Shelf.Dispose();
         Store.Dispose();
-        _key.Dispose();
+        Keys.Dispose();
         _lock.Dispose();
     }
 }

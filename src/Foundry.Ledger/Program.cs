@@ -5,6 +5,11 @@ using Foundry.ServiceDefaults;
 return await ServiceHost.RunAsync(async () =>
 {
     var builder = ServiceHost.CreateBuilder(Ledger.Part);
+    if (args is ["rotate"])
+    {
+        await Console.Out.WriteLineAsync(Ledger.RotateKey(builder.Configuration, TimeProvider.System));
+        return;
+    }
     var listens = builder.AddLedger();
     await using var app = builder.Build();
     app.MapLedger();

@@ -42,13 +42,14 @@ public sealed record Checkpoint(string Origin, long Size, TreeHash Root)
     }
 
     /// <summary>Reads a note that must be a checkpoint signed by <paramref name="verifier"/> and of the log it names.</summary>
-    public static bool TryOpen(ReadOnlySpan<byte> note, NoteVerifier verifier, [NotNullWhen(true)] out Checkpoint? checkpoint)
+    public static bool TryOpen(ReadOnlySpan<byte> note, NoteVerifier verifier, [NotNullWhen(true)] out Checkpoint? checkpoint) =>
+        TryOpen(note, new LogVerifier(verifier), out checkpoint);
+
+    /// <summary>Reads a note that must be a checkpoint of the log, signed by one of its keys.</summary>
+    public static bool TryOpen(ReadOnlySpan<byte> note, LogVerifier verifier, [NotNullWhen(true)] out Checkpoint? checkpoint)
     {
         ArgumentNullException.ThrowIfNull(verifier);
         checkpoint = null;
-        return SignedNote.TryParse(note, out var signed)
-            && signed.IsSignedBy(verifier)
-            && TryParse(signed.Text, out checkpoint)
-            && checkpoint.Origin == verifier.Name;
+        return SignedNote.TryParse(note, out var signed) && verifier.TryOpen(signed, out checkpoint);
     }
 }

@@ -59,7 +59,7 @@ public sealed class LogCheck(Checkpoint signed, TileFetch fetch)
             {
                 tree.Append(leaves[i]);
                 if (Earlier is { } known && tree.Size == known.Size && tree.Root != known.Root)
-                    return await LocateAsync($"the first {known.Size} entries are not those of the earlier checkpoint", cancellation);
+                    return await BreakAsync(known, cancellation);
             }
             foreach (var (tile, hashes) in rows)
                 damaged ??= await DifferenceAsync(tile, hashes, cancellation);
@@ -72,6 +72,14 @@ public sealed class LogCheck(Checkpoint signed, TileFetch fetch)
         if (tree.Root != signed.Root)
             return await LocateAsync("the entries do not have the signed root", cancellation);
         return damaged is null ? null : new LogFault($"{damaged}; the entries are as signed", signed.Size, IsCertain: false);
+    }
+
+    /// <summary>The entries are not those of the earlier checkpoint: are they at least those of the later one? Then both were signed, and which is true nothing here can say.</summary>
+    private async Task<LogFault> BreakAsync(Checkpoint earlier, CancellationToken cancellation)
+    {
+        var what = $"the first {earlier.Size} entries are not those of the earlier checkpoint";
+        var fault = await LocateAsync(what, cancellation);
+        return fault.GoodSize < earlier.Size ? fault : new LogFault($"{what}: the log was rewritten", 0, IsCertain: false);
     }
 
     /// <summary>

@@ -1,9 +1,6 @@
-// c2sp.org/signed-note, "Ed25519 signatures" and "Verifier keys"; RFC 8032 by libsodium.
+// c2sp.org/signed-note, "Ed25519 signatures" and "Verifier keys"; c2sp.org/tlog-cosignature; RFC 8032 by libsodium.
 
-using System.Buffers.Binary;
 using System.Diagnostics.CodeAnalysis;
-using System.Globalization;
-using System.Security.Cryptography;
 using System.Text;
 using NSec.Cryptography;
 
@@ -14,11 +11,6 @@ public sealed class NoteKey : IDisposable
 {
     /// <summary>Bytes of the seed that is the key.</summary>
     public const int SeedBytes = 32;
-
-    /// <summary>The type byte of Ed25519 in key IDs and verifier keys.</summary>
-    internal const byte TypeEd25519 = 0x01;
-
-    internal const int PublicKeyBytes = 32;
 
     private readonly Key _key;
 
@@ -47,8 +39,24 @@ public sealed class NoteKey : IDisposable
         if (!SignedNote.IsText(text))
             throw new ArgumentException("A note's text ends in a newline and has no other control character.", nameof(text));
         var signature = SignatureAlgorithm.Ed25519.Sign(_key, Encoding.UTF8.GetBytes(text));
-        var keyId = NoteVerifier.KeyIdOf(name, _key.PublicKey.Export(KeyBlobFormat.RawPublicKey));
-        return new SignedNote(text, [new NoteSignature(name, keyId, signature)]);
+        return new SignedNote(text, [new NoteSignature(name, VerifierFor(name).KeyId, signature)]);
+    }
+
+    /// <summary>The verifier of what this key cosigns under <paramref name="name"/>.</summary>
+    public CosignatureVerifier CosignerFor(string name) => CosignatureVerifier.Of(name, _key.PublicKey);
+
+    /// <summary>
+    /// Cosigns a checkpoint (c2sp.org/tlog-cosignature, <c>cosignature/v1</c>): as of now, this is the largest tree that this
+    /// key's owner has seen of the log, and it continues all those seen before. The caller has made sure of that.
+    /// </summary>
+    /// <exception cref="ArgumentException">The name cannot be a key's, or the time is before 1970.</exception>
+    public NoteSignature Cosign(string name, SignedNote checkpoint, DateTimeOffset now)
+    {
+        ArgumentNullException.ThrowIfNull(checkpoint);
+        var time = now.ToUnixTimeSeconds();
+        ArgumentOutOfRangeException.ThrowIfNegative(time, nameof(now));
+        var signature = SignatureAlgorithm.Ed25519.Sign(_key, CosignatureVerifier.Message(time, checkpoint.Text));
+        return new NoteSignature(name, CosignerFor(name).KeyId, CosignatureVerifier.Pack(time, signature));
     }
 
     /// <inheritdoc/>
@@ -58,7 +66,6 @@ public sealed class NoteKey : IDisposable
 /// <summary>A name and an Ed25519 public key: what a client must know of a log to believe its notes.</summary>
 public sealed class NoteVerifier
 {
-    private const int KeyIdDigits = 8;
     private readonly PublicKey _key;
 
     private NoteVerifier(string name, uint keyId, PublicKey key)
@@ -75,42 +82,18 @@ public sealed class NoteVerifier
     public uint KeyId { get; }
 
     /// <summary>The verifier key as text: <c>name+hex(key ID)+base64(type || public key)</c>.</summary>
-    public string VerifierKey =>
-        $"{Name}+{KeyId.ToString("x8", CultureInfo.InvariantCulture)}+{Convert.ToBase64String([NoteKey.TypeEd25519, .. _key.Export(KeyBlobFormat.RawPublicKey)])}";
+    public string VerifierKey => VerifierKeyText.Of(Name, VerifierKeyText.Ed25519, _key);
 
     /// <summary>Reads a verifier key. False where it is not an Ed25519 one, or its ID is not that of its name and key.</summary>
     public static bool TryParse(string? verifierKey, [NotNullWhen(true)] out NoteVerifier? verifier)
     {
-        verifier = null;
-        // Base64 has a plus of its own, so only the first two separate.
-        if (verifierKey?.Split('+', 3) is not [var name, var id, var blob])
-            return false;
-        if (!SignedNote.IsName(name) || id.Length != KeyIdDigits || id.Any(c => !char.IsAsciiHexDigitLower(c) && !char.IsAsciiDigit(c)))
-            return false;
-        if (!SignedNote.TryBase64(blob, out var bytes) || bytes.Length != 1 + NoteKey.PublicKeyBytes || bytes[0] != NoteKey.TypeEd25519)
-            return false;
-        var publicKey = bytes.AsSpan(1);
-        var keyId = uint.Parse(id, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture);
-        if (keyId != KeyIdOf(name, publicKey) || !PublicKey.TryImport(SignatureAlgorithm.Ed25519, publicKey, KeyBlobFormat.RawPublicKey, out var key) || key is null)
-            return false;
-        verifier = new NoteVerifier(name, keyId, key);
-        return true;
+        verifier = VerifierKeyText.TryParse(verifierKey, VerifierKeyText.Ed25519, out var name, out var key) ? Of(name, key) : null;
+        return verifier is not null;
     }
 
     /// <summary>Whether this key made that signature of those bytes.</summary>
     public bool Verify(ReadOnlySpan<byte> text, ReadOnlySpan<byte> signature) =>
         SignatureAlgorithm.Ed25519.Verify(_key, text, signature);
 
-    internal static NoteVerifier Of(string name, PublicKey key)
-    {
-        if (!SignedNote.IsName(name))
-            throw new ArgumentException("A key name is not empty and has no space or plus in it.", nameof(name));
-        return new NoteVerifier(name, KeyIdOf(name, key.Export(KeyBlobFormat.RawPublicKey)), key);
-    }
-
-    internal static uint KeyIdOf(string name, ReadOnlySpan<byte> publicKey)
-    {
-        byte[] input = [.. Encoding.UTF8.GetBytes(name), (byte)'\n', NoteKey.TypeEd25519, .. publicKey];
-        return BinaryPrimitives.ReadUInt32BigEndian(SHA256.HashData(input));
-    }
+    internal static NoteVerifier Of(string name, PublicKey key) => new(name, VerifierKeyText.KeyIdOf(name, VerifierKeyText.Ed25519, key), key);
 }

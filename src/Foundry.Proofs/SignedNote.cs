@@ -47,25 +47,31 @@ public sealed class SignedNote
         if (split < 0 || whole[^1] != '\n' || split + 2 == whole.Length)
             return false;
 
-        var lines = whole[(split + 2)..^1].Split('\n');
-        if (lines.Length > SignaturesMax)
+        if (!TryLines(whole[(split + 2)..], out var signatures))
             return false;
-        var signatures = new List<NoteSignature>(lines.Length);
-        foreach (var line in lines)
-        {
-            if (!TrySignature(line, out var signature))
-                return false;
-            signatures.Add(signature);
-        }
         note = new SignedNote(whole[..(split + 1)], signatures);
         return true;
     }
 
-    /// <summary>The note's bytes.</summary>
-    public byte[] Encode()
+    /// <summary>Reads signature lines that come without their note, as a witness answers. False where they depart from the format in any way.</summary>
+    public static bool TryParseSignatures(ReadOnlySpan<byte> bytes, [NotNullWhen(true)] out IReadOnlyList<NoteSignature>? signatures)
     {
-        var note = new StringBuilder(Text).Append('\n');
-        foreach (var signature in Signatures)
+        signatures = null;
+        return bytes.Length <= BytesMax && TryDecode(bytes, out var lines) && lines[^1] == '\n' && TryLines(lines, out signatures);
+    }
+
+    /// <summary>The note with other signatures in place of its own.</summary>
+    public SignedNote With(IReadOnlyList<NoteSignature> signatures) => new(Text, signatures);
+
+    /// <summary>The note's bytes.</summary>
+    public byte[] Encode() => [.. _strictUtf8.GetBytes(Text + "\n"), .. Encode(Signatures)];
+
+    /// <summary>Signature lines without their note.</summary>
+    public static byte[] Encode(IEnumerable<NoteSignature> signatures)
+    {
+        ArgumentNullException.ThrowIfNull(signatures);
+        var note = new StringBuilder();
+        foreach (var signature in signatures)
         {
             var blob = new byte[KeyIdBytes + signature.Signature.Length];
             BinaryPrimitives.WriteUInt32BigEndian(blob, signature.KeyId);
@@ -111,6 +117,23 @@ public sealed class SignedNote
             return false;
         bytes = bytes[..length];
         return Convert.ToBase64String(bytes) == text;
+    }
+
+    private static bool TryLines(string text, [NotNullWhen(true)] out IReadOnlyList<NoteSignature>? signatures)
+    {
+        signatures = null;
+        var lines = text[..^1].Split('\n');
+        if (lines.Length > SignaturesMax)
+            return false;
+        var read = new List<NoteSignature>(lines.Length);
+        foreach (var line in lines)
+        {
+            if (!TrySignature(line, out var signature))
+                return false;
+            read.Add(signature);
+        }
+        signatures = read;
+        return true;
     }
 
     private static bool TrySignature(string line, [NotNullWhen(true)] out NoteSignature? signature)

@@ -1,3 +1,4 @@
+using System.Reflection;
 using System.Runtime.InteropServices;
 using System.Text;
 using Foundry.Tokens;
@@ -64,7 +65,7 @@ public sealed partial class StateFolder
             throw new StartupException($"The state folder {Path} is in use by {HolderOf(name) ?? "another process"}. Stop that one, or set FOUNDRY_DATA to another folder.", fault);
         }
         held.SetLength(0);
-        held.Write(Encoding.UTF8.GetBytes($"process {Environment.ProcessId} ({System.IO.Path.GetFileNameWithoutExtension(Environment.ProcessPath)})"));
+        held.Write(Encoding.UTF8.GetBytes($"process {Environment.ProcessId} ({Assembly.GetEntryAssembly()?.GetName().Name})"));
         held.Flush();
         return held;
     }

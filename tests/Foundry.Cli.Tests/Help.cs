@@ -20,7 +20,7 @@ public sealed class Help
     {
         var seen = 0;
         using var line = new CommandLine();
-        foreach (var noun in new[] { "tenant", "token", "keys", "node", "vm", "ledger", "status" })
+        foreach (var noun in new[] { "tenant", "token", "keys", "node", "vm", "ledger", "witness", "status" })
         {
             var group = await line.RunAsync(noun, "--help");
             var verbs = group.Output.Split("Commands:\n") is [_, var list]
@@ -34,7 +34,7 @@ public sealed class Help
                 seen++;
             }
         }
-        Assert.Equal(17, seen);
+        Assert.Equal(24, seen);
     }
 
     [Fact]
@@ -45,7 +45,7 @@ public sealed class Help
     }
 
     [Theory]
-    [InlineData("", "'foundry' does nothing by itself", "say which: tenant, token, keys, node, vm, ledger, status; foundry --help explains them")]
+    [InlineData("", "'foundry' does nothing by itself", "say which: tenant, token, keys, node, vm, ledger, witness, status; foundry --help explains them")]
     [InlineData("token", "'foundry token' does nothing by itself", "say which: issue, verify, revoke, list, show; foundry token --help explains them")]
     [InlineData("token isue", "'isue' is nothing that 'foundry token' does", "say which: issue, verify, revoke, list, show; foundry token --help explains them")]
     [InlineData("vm create --type T --ram-mb 1", "Option '--vcpu-count' is required.", "see foundry vm create --help")]

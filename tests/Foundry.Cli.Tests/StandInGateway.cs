@@ -30,6 +30,9 @@ internal sealed class StandInGateway : IAsyncDisposable
     /// <summary>The answers to come, in order; the last is given for ever.</summary>
     public ConcurrentQueue<Said> Answers { get; } = new();
 
+    /// <summary>Answers in place of <see cref="Answers"/>, where what is said depends on what is asked.</summary>
+    public Func<Asked, Said>? Answering { get; set; }
+
     public Asked Only => Assert.Single(Requests);
 
     public static async Task<StandInGateway> StartAsync(params Said[] answers)
@@ -56,7 +59,8 @@ internal sealed class StandInGateway : IAsyncDisposable
     {
         using var body = new MemoryStream();
         await context.Request.Body.CopyToAsync(body, context.RequestAborted);
-        if (!(Answers.Count > 1 ? Answers.TryDequeue(out var said) : Answers.TryPeek(out said)))
+        Said? said = null;
+        if (Answering is null && !(Answers.Count > 1 ? Answers.TryDequeue(out said) : Answers.TryPeek(out said)))
             said = Said.Json("{}");
         var asked = new Asked(
             context.Request.Method,
@@ -65,6 +69,7 @@ internal sealed class StandInGateway : IAsyncDisposable
             context.Request.Headers["Idempotency-Key"].ToString(),
             Encoding.UTF8.GetString(body.ToArray()));
         Requests.Enqueue(asked);
+        said ??= Answering!(asked);
         await _asked.Writer.WriteAsync(asked);
         if (said.BreaksOff)
         {

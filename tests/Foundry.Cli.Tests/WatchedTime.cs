@@ -11,8 +11,8 @@ internal sealed class WatchedTime() : FakeTimeProvider(new DateTimeOffset(2026, 
     public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period)
     {
         var timer = base.CreateTimer(callback, state, dueTime, period);
-        // A call's time-out is no pause of the agent's; no test pauses for just as long.
-        if (dueTime != GatewayClient.CallTimeout && dueTime > TimeSpan.Zero)
+        // A call's time-out is no pause of the agent's, nor a stream's; no test pauses for just as long.
+        if (dueTime != GatewayClient.CallTimeout && dueTime != GatewayClient.SilenceMax && dueTime > TimeSpan.Zero)
             _waits.Writer.TryWrite(dueTime);
         return timer;
     }

@@ -17,6 +17,7 @@ public sealed class RequestRecord
         { nameof(VerifyRequest), """{"token":"a.b.c"}""" },
         { nameof(JoinRequest), """{"v":1,"kind":"gateway","name":"gateway","x":"x","code":"c"}""" },
         { nameof(BeginEpoch), """{"v":1,"tenant_id":"t"}""" },
+        { nameof(Seal), """{"v":1,"tenant_id":"t","seconds":30}""" },
         { nameof(AppendRequest), """{"payload_id":"p","payload":{"event_type":"NOTE"}}""" },
         { nameof(CreateVm), """{"vm_type":"v","ram_mb":1,"vcpu_count":1,"prefer_kvm":true,"preferred_node":"n","disk_gb":1,"tenant_id":"t"}""" },
         { nameof(VmRecord), """{"vm_id":"v","vm_type":"t","state":"Running","ram_alloc_mb":1,"vcpu_count":1,"started_at":"x","tenant_id":"t","host_ports":[],"disk_gb":1,"node_id":"n","reservation_id":"r"}""" },

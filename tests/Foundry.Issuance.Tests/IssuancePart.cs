@@ -5,6 +5,7 @@ using Foundry.ServiceDefaults;
 using Foundry.Testing;
 using Foundry.Tokens;
 using Microsoft.AspNetCore.Builder;
+using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Time.Testing;
@@ -95,6 +96,18 @@ internal sealed class IssuancePart : IAsyncDisposable
         return (app, setup, _gatewayKey);
     }
 
+    /// <summary>Waits for something that a worker does, and moves the clock on meanwhile.</summary>
+    public async Task UntilAsync(Func<Task<bool>> isSo)
+    {
+        using var poll = new PeriodicTimer(TimeSpan.FromMilliseconds(20));
+        for (var polls = 0; !await isSo(); polls++)
+        {
+            Assert.True(polls < 3000, "It did not come about.");
+            (Clock as FakeTimeProvider)?.Advance(TimeSpan.FromMilliseconds(250));
+            await poll.WaitForNextTickAsync(TestContext.Current.CancellationToken);
+        }
+    }
+
     public async Task<HttpResponseMessage> JoinAsync(string? kind, string? name, string? x, string? code) =>
         await Gateway.Client.PostAsync("/internal/v1/join",
             new StringContent(JsonSerializer.Serialize(new JoinRequest(1, kind, name, x, code), WireJson.Default.JoinRequest), System.Text.Encoding.UTF8, "application/json"), TestContext.Current.CancellationToken);
@@ -106,6 +119,15 @@ internal sealed class IssuancePart : IAsyncDisposable
         using var answer = await Gateway.SendAsync(caller, method, path, json, TestContext.Current.CancellationToken, change);
         return new Answer((int)answer.StatusCode, await answer.Content.ReadAsStringAsync(TestContext.Current.CancellationToken), answer.Headers);
     }
+
+    /// <summary>Calls for a caller with a body that is no text.</summary>
+    public Task<Answer> CallBytesAsync(CallerFacts caller, HttpMethod method, string path, byte[] body) => CallAsync(caller, method, path, "", request =>
+    {
+        var assertion = Gateway.New(caller, own: false) with { Use = Assertion.WriteUse, Htm = method.Method, Htu = path, Bh = Assertion.BodyHash(body) };
+        request.Headers.Remove(FoundryHeaders.Assertion);
+        request.Headers.Add(FoundryHeaders.Assertion, assertion.Sign(_gatewayKey));
+        request.Content = new ByteArrayContent(body) { Headers = { ContentType = new("application/json") } };
+    });
 
     public async Task<Answer> MakeTenantAsync(string tenantId = "acme-corp", int maxVms = 10)
     {
@@ -259,7 +281,8 @@ internal sealed class IssuancePart : IAsyncDisposable
         _temp.Dispose();
     }
 
-    public async Task<(WebApplication App, IssuanceSetup Setup)> BuildAsync(string folder)
+    /// <summary>The settings of a process of this part over a folder.</summary>
+    public Dictionary<string, string?> SettingsOf(string folder)
     {
         var settings = new Dictionary<string, string?>
         {
@@ -273,7 +296,14 @@ internal sealed class IssuancePart : IAsyncDisposable
         };
         foreach (var (key, value) in Settings)
             settings[key] = value;
-        var builder = ServiceHost.CreateBuilder("issuance", settings);
+        return settings;
+    }
+
+    public IConfiguration Configuration(string folder) => new ConfigurationBuilder().AddInMemoryCollection(SettingsOf(folder)).Build();
+
+    public async Task<(WebApplication App, IssuanceSetup Setup)> BuildAsync(string folder)
+    {
+        var builder = ServiceHost.CreateBuilder("issuance", SettingsOf(folder));
         builder.Services.Replace(ServiceDescriptor.Singleton(Clock));
         var setup = await builder.AddIssuanceAsync();
         var app = builder.Build();

@@ -81,6 +81,8 @@ public sealed class Restart
     [InlineData("Issuance:Issuer", "ftp://example.org")]
     [InlineData("Issuance:ChangesKept", "1")]
     [InlineData("Issuance:ChangesKept", "many")]
+    [InlineData("Issuance:TokensKept", "00:59:00")]
+    [InlineData("Issuance:TokensKept", "forever")]
     [InlineData("Issuance:DefaultTenant", "Acme")]
     [InlineData("Issuance:Listen", "http://0.0.0.0:9210")]
     [InlineData("Issuance:Lisen", "http://127.0.0.1:9210")]
@@ -270,4 +272,62 @@ public sealed class AdministratorsToken
 
     private static Task LookAsync(IssuancePart part) =>
         ((Foundry.Issuance.Admin.AdminRenewal)part.App.Services.GetService(typeof(Foundry.Issuance.Admin.AdminRenewal))!).LookAsync(TestContext.Current.CancellationToken);
+}
+
+public sealed class AdministratorsReset
+{
+    [Theory, MemberData(nameof(Stores.All), MemberType = typeof(Stores))]
+    public async Task Revokes_every_platform_administrators_token_and_every_open_code_and_writes_a_new_token(string store)
+    {
+        await using var part = await IssuancePart.StartAsync(store);
+        await part.MakeTenantAsync();
+        var own = part.ReadAdminTokenText();
+        var stolen = await part.IssueAsync(part.Admin, null, "service:platform-admin");
+        var tenants = await part.IssueAsync(part.Admin, "acme-corp", "service:tenant-admin");
+        var code = (await part.CallAsync(part.Admin, HttpMethod.Post, "/v1/parts/codes", new { kind = "gateway", name = "gateway-two" })).Json.GetProperty("code").GetString();
+        var head = await part.SnapshotAsync();
+        await part.StopAsync();
+
+        Assert.Equal(Path.Combine(part.Folder, "admin.token"), await Issuance.ResetAdministratorAsync(part.Configuration(part.Folder), part.Clock));
+
+        await part.OpenAsync();
+        Assert.Equal(("revoked", "revoked", null, null), (await part.ReasonAsync(own), await part.ReasonAsync(stolen.Token), await part.ReasonAsync(tenants.Token), await part.ReasonAsync(part.ReadAdminTokenText())));
+        Assert.Equal(200, (await part.CallAsync(part.Admin, HttpMethod.Get, "/v1/tenants")).Status);
+        // Gateways hear of it, and the ledger has it.
+        using var feed = await part.FollowAsync(head);
+        var revoked = new List<string>();
+        while (revoked.Count < 2)
+            revoked.AddRange((await feed.NewsAsync()).Changes.Where(change => change.Type == "revoked").Select(change => change.Revoked!.Jti));
+        Assert.Contains(stolen.TokenId, revoked);
+        await part.Ledger.WaitAsync(ledger => ledger.Entries.Count(entry => entry.Log == Logs.Platform && entry.Type == EventTypes.TokenRevoked) == 2, TestContext.Current.CancellationToken);
+        using var key = SigningKey.Generate();
+        using var joined = await part.JoinAsync("gateway", "gateway-two", key.Public.X, code);
+        Assert.Equal(401, (int)joined.StatusCode);
+    }
+
+    [Fact]
+    public async Task Mends_a_token_file_that_stops_the_start()
+    {
+        await using var part = await IssuancePart.StartAsync();
+        await part.StopAsync();
+        await File.WriteAllTextAsync(Path.Combine(part.Folder, "admin.token"), "not a token\n", TestContext.Current.CancellationToken);
+        await Assert.ThrowsAsync<StateCorruptException>(part.OpenAsync);
+        await Issuance.ResetAdministratorAsync(part.Configuration(part.Folder), part.Clock);
+        await part.OpenAsync();
+        Assert.Null(await part.ReasonAsync(part.ReadAdminTokenText()));
+    }
+
+    [Fact]
+    public async Task Is_refused_where_there_is_no_platform_or_another_process_has_it()
+    {
+        await using var part = await IssuancePart.StartAsync();
+        var nowhere = Path.Combine(part.Folder, "..", "nowhere");
+        Assert.Contains("no platform", (await Assert.ThrowsAsync<StartupException>(() => Issuance.ResetAdministratorAsync(part.Configuration(nowhere), part.Clock))).Message, StringComparison.Ordinal);
+        Assert.DoesNotContain(Directory.GetFiles(nowhere), file => file.EndsWith(".key", StringComparison.Ordinal));
+        await part.StopAsync();
+        var before = part.ReadAdminTokenText();
+        using (StateFolder.Open(part.Folder).Lock())
+            Assert.Contains("in use", (await Assert.ThrowsAsync<StartupException>(() => Issuance.ResetAdministratorAsync(part.Configuration(part.Folder), part.Clock))).Message, StringComparison.Ordinal);
+        Assert.Equal(before, part.ReadAdminTokenText());
+    }
 }

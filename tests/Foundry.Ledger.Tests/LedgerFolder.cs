@@ -1,6 +1,7 @@
 using System.Security.Cryptography;
 using System.Text;
 using Foundry.Ledger.Append;
+using Foundry.Ledger.Keys;
 using Foundry.Ledger.Storage;
 using Foundry.Proofs;
 using Microsoft.Extensions.Logging.Abstractions;
@@ -49,7 +50,7 @@ internal sealed class LedgerFolder : IDisposable
         get
         {
             lock (_key)
-                return _shelf ??= new LogShelf(Options, Time, NullLoggerFactory.Instance, Logs, _key);
+                return _shelf ??= NewShelf(Logs);
         }
     }
 
@@ -66,7 +67,7 @@ internal sealed class LedgerFolder : IDisposable
         : PostgresStore.Open(Stores.Of(_schema));
 
     /// <summary>Another process's ledger over the same logs, and the same key.</summary>
-    public LogShelf NewShelf(ILogStore store) => new(Options, Time, NullLoggerFactory.Instance, store, _key);
+    public LogShelf NewShelf(ILogStore store) => new(Options, Time, NullLoggerFactory.Instance, store, new LedgerKeys(_key, Time));
 
     /// <summary>A checkpoint over a tree, signed as the ledger would.</summary>
     public byte[] Sign(string module, TreeFrontier tree) => new Checkpoint(Options.OriginOf(Module(module)), tree.Size, tree.Root).Sign(_key).Encode();
@@ -79,7 +80,7 @@ internal sealed class LedgerFolder : IDisposable
 
     public static ModuleId Module(string name) => ModuleId.TryParse(name, out var module) ? module : throw new ArgumentException(name);
 
-    public NoteVerifier Verifier(string module) => _key.VerifierFor(Options.OriginOf(Module(module)));
+    public LogVerifier Verifier(string module) => new(_key.VerifierFor(Options.OriginOf(Module(module))));
 
     public LogFolder Log(string module) => new(Path, Module(module));
 

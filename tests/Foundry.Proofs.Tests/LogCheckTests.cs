@@ -113,6 +113,16 @@ public sealed class CheckedLog
         Assert.Equal(new LogFault("the entries do not have the signed root", 400, IsCertain: false), fault);
     }
 
+    [Fact]
+    public async Task Signed_twice_over_different_entries_proves_none_of_them()
+    {
+        var (_, earlier) = Log(400);
+        _entries[17] = [1, 2, 3, 4];
+        var (rewritten, signed) = Log(Size);
+        var fault = await new LogCheck(signed, Fetch(rewritten)) { Earlier = earlier }.RunAsync(TestContext.Current.CancellationToken);
+        Assert.Equal(new LogFault("the first 400 entries are not those of the earlier checkpoint: the log was rewritten", 0, IsCertain: false), fault);
+    }
+
     private static async Task AssertAsync(Dictionary<Tile, byte[]> files, Checkpoint signed, LogFault expected)
     {
         Assert.Equal(expected, await new LogCheck(signed, Fetch(files)).RunAsync(TestContext.Current.CancellationToken));

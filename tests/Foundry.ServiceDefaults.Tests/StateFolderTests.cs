@@ -33,6 +33,8 @@ public sealed class StateFolderOnDisk : IDisposable
             var refused = Assert.Throws<StartupException>(() => StateFolder.Open(_temp.Path).Lock());
             Assert.Contains(_temp.Path, refused.Message, StringComparison.Ordinal);
             Assert.Contains("FOUNDRY_DATA", refused.Message, StringComparison.Ordinal);
+            if (!OperatingSystem.IsWindows())
+                Assert.Contains($"in use by process {Environment.ProcessId} (Foundry.ServiceDefaults.Tests)", refused.Message, StringComparison.Ordinal);
         }
         folder.Lock().Dispose();
     }

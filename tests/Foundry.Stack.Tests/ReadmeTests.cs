@@ -29,6 +29,8 @@ public sealed class ReadmeTests
         Assert.Contains("TENANT_CREATED", output, StringComparison.Ordinal);
         Assert.Contains("VM_CREATED", output, StringComparison.Ordinal);
         Assert.Contains("acme-corp", output, StringComparison.Ordinal);
+        // The witness's look: origin, entries, root.
+        Assert.Contains(lines, line => line.StartsWith("foundry.local/acme-corp ", StringComparison.Ordinal) && line.Split(' ') is [_, _, { Length: 44 }]);
     }
 
     private static async Task<string> RunAsync(TempFolder folder, StandaloneProcess process)

@@ -16,8 +16,8 @@ public sealed class Levels
         ["Foundry.Issuance"] = 2,
         ["Foundry.Ledger"] = 2,
         ["Foundry.Fleet"] = 2,
-        ["Foundry.Cli"] = 2,
         ["Foundry.Standalone"] = 3,
+        ["Foundry.Cli"] = 4,
     };
 
     private static IEnumerable<string> Sources => Repository.Projects.Where(project => project.StartsWith("src/", StringComparison.Ordinal));

@@ -59,6 +59,8 @@ internal sealed class Quotas(Store store)
 {
     /// <summary>VMs in one part of a rebuild: some ten milliseconds of the store's time.</summary>
     private const int VmsPerPart = 1000;
+    /// <summary>How long the numbers outlive the last gateway that read them: a day. Missing, they are rebuilt, never taken for zero.</summary>
+    private const long LifeMs = 24 * 60 * 60 * 1000;
     private static readonly string[] Counters = ["epoch", "run", "ver", "vms", "ram", "disk"];
 
     private const string Take = """
@@ -195,7 +197,7 @@ internal sealed class Quotas(Store store)
 
     // A part of what the fleet has, in an epoch that its last part begins: until then 'building' has it, there is no 'epoch', and
     // nothing can be reserved. An older epoch never replaces a newer one, nor goes on building beside it.
-    // ARGV: run, epoch, whether first, whether last, then vm, ram, disk for each VM. 1: done; 2: a newer one is in force; 0: given up.
+    // ARGV: run, epoch, whether first, whether last, milliseconds to live, then vm, ram, disk for each VM. 1: done; 2: a newer one is in force; 0: given up.
     private static readonly Script RebuildScript = new($$"""
         {{Take}}
         local known = redis.call('HMGET', KEYS[1], 'epoch', 'run', 'building')
@@ -208,7 +210,8 @@ internal sealed class Quotas(Store store)
             return 0
         end
         local vms, ram, disk = 0, 0, 0
-        for i = 5, #ARGV, 3 do
+        redis.call('PEXPIRE', KEYS[1], ARGV[5])
+        for i = 6, #ARGV, 3 do
             if redis.call('HSETNX', KEYS[1], 'v:' .. ARGV[i], ARGV[i + 1] .. ' ' .. ARGV[i + 2] .. ' 1') == 1 then
                 vms, ram, disk = vms + 1, ram + tonumber(ARGV[i + 1]), disk + tonumber(ARGV[i + 2])
             end
@@ -233,7 +236,11 @@ internal sealed class Quotas(Store store)
 
     private static readonly Script TotalsScript = new("return redis.call('HMGET', KEYS[1], 'epoch', 'run', 'vms', 'ram', 'disk')");
 
-    private static readonly Script ReadScript = new("return redis.call('HGETALL', KEYS[1])");
+    // Gateways read every tenant's numbers at each interval, so those that a deleted tenant left go by themselves. ARGV: milliseconds.
+    private static readonly Script ReadScript = new("""
+        redis.call('PEXPIRE', KEYS[1], ARGV[1])
+        return redis.call('HGETALL', KEYS[1])
+        """);
 
     /// <summary>Takes a VM, its RAM and its disk in one step, or none of them.</summary>
     /// <param name="tenant">The tenant and its limits.</param>
@@ -289,7 +296,7 @@ internal sealed class Quotas(Store store)
         for (var at = 0; ; at += VmsPerPart)
         {
             var last = at + VmsPerPart >= held.Vms.Count;
-            var values = new List<RedisValue> { runId, held.Epoch, at == 0 ? 1 : 0, last ? 1 : 0 };
+            var values = new List<RedisValue> { runId, held.Epoch, at == 0 ? 1 : 0, last ? 1 : 0, LifeMs };
             foreach (var vm in held.Vms.Skip(at).Take(VmsPerPart))
                 values.AddRange([vm.VmId, vm.RamAllocMb, DiskOf(vm)]);
             var answer = (int)await store.EvaluateAsync(RebuildScript, [Key(tenantId)], [.. values]);
@@ -311,7 +318,7 @@ internal sealed class Quotas(Store store)
     /// <summary>What the store holds for a tenant, or null where it must be rebuilt first.</summary>
     public async Task<Held?> ReadAsync(string tenantId)
     {
-        var flat = (RedisValue[])(await store.EvaluateAsync(ReadScript, [Key(tenantId)], []))!;
+        var flat = (RedisValue[])(await store.EvaluateAsync(ReadScript, [Key(tenantId)], [LifeMs]))!;
         var fields = new Dictionary<string, string>(StringComparer.Ordinal);
         for (var i = 0; i + 1 < flat.Length; i += 2)
             fields[flat[i]!] = flat[i + 1]!;

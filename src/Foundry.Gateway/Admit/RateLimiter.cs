@@ -21,11 +21,12 @@ internal sealed class RateLimiter : IDisposable
 {
     /// <summary>Requests a minute of a platform token that names no tenant: the platform's own work, on no tenant's account.</summary>
     public const int PlatformRpm = 6000;
+    private const long SinceKeptMs = 30L * 24 * 60 * 60 * 1000;
     private static readonly TimeSpan KnownOverMax = TimeSpan.FromMilliseconds(500);
 
     // The bucket is kept as what is spent of it, at a time and under a rate; it refills from then on. In requests with nine
     // decimals and not as a time, because at the highest rates a request costs few microseconds, and rounding those would admit
-    // more than the rate. KEYS: bucket, since. ARGV: rpm, burst, cost, fresh.
+    // more than the rate. KEYS: bucket, since. ARGV: rpm, burst, cost, fresh, milliseconds that since is kept.
     private static readonly Script Spend = new("""
         local t = redis.call('TIME')
         local now = tonumber(t[1]) * 1000000 + tonumber(t[2])
@@ -65,6 +66,8 @@ internal sealed class RateLimiter : IDisposable
         if allowed == 1 or rate ~= rpm then
             redis.call('HSET', KEYS[1], 'spent', string.format('%.9f', spent), 'clock', string.format('%.0f', now), 'rpm', ARGV[1])
             redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.ceil(burst * 60000 / rpm) + 1000))
+            -- The history of a tenant that is no more goes by itself; one that comes back after so long begins with an empty bucket.
+            redis.call('PEXPIRE', KEYS[2], ARGV[5])
         end
         return {allowed, math.floor(burst - spent + 0.000000001), math.ceil(spent * 60000 / rpm), math.ceil(wait)}
         """);
@@ -132,7 +135,7 @@ internal sealed class RateLimiter : IDisposable
     private async Task<RateVerdict> SpendSharedAsync(Tenant tenant, int cost, bool fresh)
     {
         var rpm = tenant.ApiRateLimitRpm;
-        var answer = (RedisValue[])(await _store.EvaluateAsync(Spend, [Key(tenant.TenantId, "rate"), Key(tenant.TenantId, "since")], [rpm, Burst(rpm), cost, fresh ? 1 : 0]))!;
+        var answer = (RedisValue[])(await _store.EvaluateAsync(Spend, [Key(tenant.TenantId, "rate"), Key(tenant.TenantId, "since")], [rpm, Burst(rpm), cost, fresh ? 1 : 0, SinceKeptMs]))!;
         return new RateVerdict(rpm, Math.Max(0, (long)answer[1]), TimeSpan.FromMilliseconds((long)answer[2]),
             (long)answer[0] == 1 ? null : TimeSpan.FromMilliseconds(Math.Max(1, (long)answer[3])), Local: false);
     }

@@ -14,7 +14,7 @@ namespace Foundry.Gateway.Forward;
 internal sealed class BackendTransforms(CallerAssertions assertions, ResponseFilter filter) : ITransformProvider
 {
     // What is not here does not pass; above all nothing that claims to be from the gateway, names a peer, or rewrites a path.
-    private static readonly string[] ClientHeaders = ["Accept", "Accept-Language", "Idempotency-Key", "If-Match", "User-Agent"];
+    private static readonly string[] ClientHeaders = ["Accept", "Accept-Language", "Idempotency-Key", "If-Match", "Last-Event-ID", "User-Agent"];
     private static readonly string[] ConditionalHeaders = ["If-None-Match", "If-Modified-Since", "Range", "If-Range"];
     private static readonly string[] BackendOnly = ["Server", "X-Powered-By", "Set-Cookie", "Via", "Alt-Svc", "RateLimit", "RateLimit-Policy"];
 

@@ -11,6 +11,10 @@ namespace Foundry.Issuance.Trust;
 /// <summary>The parts that are believed, and the codes for those that are to be.</summary>
 internal sealed class PartBook
 {
+    /// <summary>The file of the first gateway's code.</summary>
+    public const string FirstCodeFile = "gateway.code";
+    /// <summary>The name that it is made for: what a gateway is called that nobody named.</summary>
+    public const string FirstGateway = "gateway";
     /// <summary>Codes that are neither used nor expired, at most.</summary>
     public const int OpenCodesMax = 1000;
     /// <summary>How long a code is good for where nothing is said.</summary>
@@ -46,26 +50,49 @@ internal sealed class PartBook
         var seconds = request.ExpiresInSeconds ?? (long)CodeLifetime.TotalSeconds;
         if (seconds < CodeLifetimeMin.TotalSeconds || seconds > CodeLifetimeMax.TotalSeconds)
             return Callers.Invalid($"expires_in_seconds: from {CodeLifetimeMin.TotalSeconds} to {CodeLifetimeMax.TotalSeconds}.");
-        // 256 bits: nothing is gained by guessing, so a plain hash is enough.
-        var code = Base64UrlText.Encode(RandomNumberGenerator.GetBytes(32));
+        var code = NewCode();
         return await _journal.WriteForAsync<PartCode>(caller, async entry =>
         {
             await entry.ExecuteAsync("DELETE FROM join_codes WHERE expires_at <= @NowSeconds", new { entry.NowSeconds });
             if (await entry.SingleAsync<long>("SELECT COUNT(*) FROM join_codes WHERE used_by IS NULL") >= OpenCodesMax)
                 return Callers.Invalid($"name: there are {OpenCodesMax} unused codes, and no more are made until one is used or expires.");
             var expiresAt = entry.NowSeconds + seconds;
-            await entry.ExecuteAsync("INSERT INTO join_codes (code_hash, kind, name, expires_at, made_by) VALUES (@hash, @Kind, @Name, @expiresAt, @TokenId)",
-                new { hash = Stored(SHA256.HashData(Encoding.UTF8.GetBytes(code))), request.Kind, request.Name, expiresAt, caller.TokenId });
+            await InsertAsync(entry, code, request.Kind!, request.Name!, expiresAt, caller.TokenId);
             return new PartCode(code, request.Kind!, request.Name!, DateTimeOffset.FromUnixTimeSeconds(expiresAt), _trust.RootThumbprint);
         }, cancellationToken);
+    }
+
+    /// <summary>
+    /// Codes are asked for through a gateway; the first gateway's is in a file of the administrator's, anew at each start until there
+    /// is one. Where the deployment has a code of its own, none is needed.
+    /// </summary>
+    /// <param name="folder">The administrator's folder.</param>
+    /// <param name="hasDeploymentCode">Whether parts join with <c>Trust:JoinCode</c>.</param>
+    /// <returns>The file, or null.</returns>
+    public async Task<string?> KeepFirstCodeAsync(StateFolder folder, bool hasDeploymentCode)
+    {
+        if (hasDeploymentCode || _trust.Current.Keys.Any(key => key.Kind == TrustedKey.Gateway))
+        {
+            File.Delete(folder.File(FirstCodeFile));
+            return null;
+        }
+        var (code, before) = (NewCode(), folder.Read(FirstCodeFile)?.TrimEnd('\n') ?? "");
+        await _journal.WriteAsync(async entry =>
+        {
+            await entry.ExecuteAsync("DELETE FROM join_codes WHERE code_hash = @hash", new { hash = HashOf(before) });
+            await InsertAsync(entry, code, TrustedKey.Gateway, FirstGateway, entry.NowSeconds + (long)CodeLifetimeMax.TotalSeconds, null);
+            return 0;
+        }, CancellationToken.None);
+        folder.Write(FirstCodeFile, code + "\n");
+        return folder.File(FirstCodeFile);
     }
 
     /// <summary>Who is believed: a page by name, one longer than asked where there is more.</summary>
     public async Task<IReadOnlyList<PartRecord>> ListAsync(string after, int limit, CancellationToken cancellationToken) =>
         [.. (await _journal.Database.ReadAllAsync<PartRow>("""
             SELECT kid AS Kid, kind AS Kind, name AS Name, joined_at AS JoinedAt FROM trusted_keys
-            WHERE removed_at IS NULL AND name || ' ' || kid > @after
-            ORDER BY name || ' ' || kid LIMIT @limit
+            WHERE removed_at IS NULL AND name || '/' || kid > @after
+            ORDER BY name || '/' || kid LIMIT @limit
             """, new { after, limit = limit + 1 }, cancellationToken)).Select(row => new PartRecord(row.Kid, row.Kind, row.Name, DateTimeOffset.FromUnixTimeSeconds(row.JoinedAt)))];
 
     /// <summary>Takes a key out of the trust set, for good. Again is the same.</summary>
@@ -85,6 +112,15 @@ internal sealed class PartBook
             return true;
         }, cancellationToken);
     }
+
+    // 256 bits: nothing is gained by guessing, so a plain hash of it is enough.
+    private static string NewCode() => Base64UrlText.Encode(RandomNumberGenerator.GetBytes(32));
+
+    private static Task InsertAsync(JournalEntry entry, string code, string kind, string name, long expiresAt, string? madeBy) =>
+        entry.ExecuteAsync("INSERT INTO join_codes (code_hash, kind, name, expires_at, made_by) VALUES (@hash, @kind, @name, @expiresAt, @madeBy)",
+            new { hash = HashOf(code), kind, name, expiresAt, madeBy });
+
+    private static string HashOf(string code) => Stored(SHA256.HashData(Encoding.UTF8.GetBytes(code)));
 
     internal sealed record CodeRow
     {

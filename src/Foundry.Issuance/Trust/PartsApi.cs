@@ -28,7 +28,7 @@ internal static class PartsApi
             return refused;
         if (!Queries.TryPage(context, List, out var after, out var limit, out var refusal))
             return refusal!;
-        var page = Queries.Page(List, await parts.ListAsync(after, limit, context.RequestAborted), limit, part => $"{part.Name} {part.Kid}");
+        var page = Queries.Page(List, await parts.ListAsync(after, limit, context.RequestAborted), limit, part => $"{part.Name}/{part.Kid}");
         return Results.Json(new PartList(page.Items, page.NextCursor), WireJson.Default.PartList);
     }
 

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Data.Common;
+using Foundry.Ledger.Keys;
 using Foundry.Ledger.Storage;
 using Foundry.Proofs;
 
@@ -17,7 +18,8 @@ internal sealed partial class Sequencer : IDisposable
     private readonly ILogger _log;
     private readonly DiskThreads _threads;
     private readonly IStoredLog _stored;
-    private readonly NoteKey _key;
+    private readonly LedgerKeys _keys;
+    private readonly Action _published;
     private readonly string _origin;
     private readonly Action<Exception> _failed;
 
@@ -43,11 +45,12 @@ internal sealed partial class Sequencer : IDisposable
     /// <param name="threads">What waits for the store.</param>
     /// <param name="stored">The log, this object's from now on.</param>
     /// <param name="origin">The name that its checkpoints are signed under.</param>
-    /// <param name="key">What signs them.</param>
+    /// <param name="keys">What signs them.</param>
     /// <param name="failed">Told when the log takes no more entries.</param>
-    public Sequencer(LedgerOptions options, TimeProvider time, ILogger log, DiskThreads threads, IStoredLog stored, string origin, NoteKey key, Action<Exception> failed)
+    /// <param name="published">Told when a checkpoint is published. Called with the log in hand: it must not wait.</param>
+    public Sequencer(LedgerOptions options, TimeProvider time, ILogger log, DiskThreads threads, IStoredLog stored, string origin, LedgerKeys keys, Action<Exception> failed, Action published)
     {
-        (_options, _time, _log, _threads, _stored, _origin, _key, _failed) = (options, time, log, threads, stored, origin, key, failed);
+        (_options, _time, _log, _threads, _stored, _origin, _keys, _failed, _published) = (options, time, log, threads, stored, origin, keys, failed, published);
         _head = stored.Opened;
         _state = _head.State;
         _publishTimer = time.CreateTimer(_ => threads.Enqueue(Publish), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
@@ -131,7 +134,7 @@ internal sealed partial class Sequencer : IDisposable
         {
             _publishTimer.Dispose();
             if (!_hasFailed)
-                Guarded(_stored.Publish);
+                Guarded(PublishStored);
             _stored.Dispose();
         }
     }
@@ -167,11 +170,17 @@ internal sealed partial class Sequencer : IDisposable
         Volatile.Write(ref _isPublishArmed, 0);
         lock (_publishing)
         {
-            if (_isClosed || _hasFailed || !Guarded(_stored.Publish))
+            if (_isClosed || _hasFailed || !Guarded(PublishStored))
                 return;
         }
         if (!_stored.IsPublished)
             ArmPublishing();
+    }
+
+    private void PublishStored()
+    {
+        _stored.Publish();
+        _published();
     }
 
     private List<Pending> TakeBatch()
@@ -201,6 +210,8 @@ internal sealed partial class Sequencer : IDisposable
             batch[i].Answer.TrySetResult(answers[i]);
         if (!_stored.IsPublished)
             ArmPublishing();
+        else if (_stored.IsShared)
+            _published();
     }
 
     private LogCommit? Prepare(LogHead head, List<Pending> batch, out AppendOutcome[] answers)
@@ -238,7 +249,7 @@ internal sealed partial class Sequencer : IDisposable
         var leaves = entries.ConvertAll(entry => (ReadOnlyMemory<byte>)entry.Encode());
         foreach (var leaf in leaves)
             head.Tree.Append(TreeHash.OfLeaf(leaf.Span));
-        var note = new Checkpoint(_origin, head.Tree.Size, head.Tree.Root).Sign(_key).Encode();
+        var note = _keys.Sign(new Checkpoint(_origin, head.Tree.Size, head.Tree.Root)).Encode();
         return new LogCommit(entries, leaves, note, completed);
     }
 

@@ -9,8 +9,8 @@ namespace Foundry.Ledger.Read;
 /// </summary>
 internal sealed class EntrySearch(Func<long, long, int, List<long>> lookUp, IReadOnlyList<KeyValuePair<string, string>> fields)
 {
-    /// <summary>Look-ups in the index for one page. Two frequent fields that never meet would otherwise be compared to the log's end.</summary>
-    public const int LookUpsMax = 500;
+    /// <summary>Rows of the index read for one page: a tenth of a second's. Two frequent fields that never meet would otherwise be compared to the log's end.</summary>
+    public const int RowsMax = 100_000;
 
     // Entries with too many fields to index may have any.
     private readonly List<Postings[]> _fields =
@@ -19,11 +19,11 @@ internal sealed class EntrySearch(Func<long, long, int, List<long>> lookUp, IRea
     /// <summary>Up to which cursor there is nothing that <see cref="Next"/> has not given.</summary>
     public long LookedTo { get; private set; }
 
-    /// <summary>The next cursor behind one, up to an end; null when there is none, or when <see cref="LookUpsMax"/> is reached.</summary>
+    /// <summary>The next cursor behind one, up to an end; null when there is none, or when <see cref="RowsMax"/> is reached.</summary>
     public long? Next(long since, long end)
     {
         var at = since + 1;
-        while (at <= end && _fields.Sum(field => field.Sum(postings => postings.LookUps)) < LookUpsMax)
+        while (at <= end && _fields.Sum(field => field.Sum(postings => postings.RowsRead)) < RowsMax)
         {
             var furthest = _fields.Max(field => field.Min(postings => postings.Seek(at)));
             if (furthest == at)
@@ -47,8 +47,8 @@ internal sealed class EntrySearch(Func<long, long, int, List<long>> lookUp, IRea
         private int _blockSize;
         private bool _isLast;
 
-        /// <summary>Look-ups so far.</summary>
-        public int LookUps { get; private set; }
+        /// <summary>Rows asked for so far.</summary>
+        public int RowsRead { get; private set; }
 
         /// <summary>The first cursor from one on; the largest number there is when there is none.</summary>
         public long Seek(long from)
@@ -58,7 +58,7 @@ internal sealed class EntrySearch(Func<long, long, int, List<long>> lookUp, IRea
                 // A leap past as much as the last block held says that of this one, too, little will be looked at.
                 var isLeap = _block.Count == 0 || from - _block[^1] > _block[^1] - _block[0];
                 _blockSize = isLeap ? BlockMin : Math.Min(_blockSize * 2, BlockMax);
-                LookUps++;
+                RowsRead += _blockSize;
                 _block = lookUp(term, from, _blockSize);
                 _isLast = _block.Count < _blockSize;
             }

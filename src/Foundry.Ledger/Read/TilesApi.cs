@@ -1,4 +1,5 @@
 using Foundry.Ledger.Storage;
+using Foundry.Ledger.Witness;
 using Foundry.Proofs;
 
 namespace Foundry.Ledger.Read;
@@ -16,11 +17,11 @@ internal static class TilesApi
     }
 
     /// <summary>The log's checkpoint, as <c>GET /v1/checkpoint</c> gives it.</summary>
-    private static async Task<IResult> CheckpointAsync(HttpContext context, LogShelf shelf)
+    private static async Task<IResult> CheckpointAsync(HttpContext context, LogShelf shelf, CosignedNotes notes)
     {
         if (!Access.TryOf(context, out var access, out var refusal))
             return refusal;
-        return IsNamed(context, access) ? await CheckpointApi.OfAsync(context, shelf, access.Module) : Access.Unknown;
+        return IsNamed(context, access) ? await CheckpointApi.OfAsync(context, shelf, notes, access.Module) : Access.Unknown;
     }
 
     /// <summary>

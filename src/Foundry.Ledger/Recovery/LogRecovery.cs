@@ -13,7 +13,7 @@ internal sealed class LogRecovery
 {
     private readonly Disk _disk;
     private readonly LogFolder _folder;
-    private readonly NoteVerifier _verifier;
+    private readonly LogVerifier _verifier;
     private readonly bool _readsBundles;
     private readonly bool _comparesFiles;
     private readonly Dictionary<Tile, TreeHash[]> _unpublished = [];
@@ -28,7 +28,7 @@ internal sealed class LogRecovery
     // The bundle that the journal's entries are filling, to be compared with its file once the checkpoint covers it.
     private readonly List<ReadOnlyMemory<byte>> _bundle = [];
 
-    private LogRecovery(Disk disk, LogFolder folder, NoteVerifier verifier, bool readsBundles, bool comparesFiles)
+    private LogRecovery(Disk disk, LogFolder folder, LogVerifier verifier, bool readsBundles, bool comparesFiles)
     {
         _disk = disk;
         _folder = folder;
@@ -42,13 +42,13 @@ internal sealed class LogRecovery
     /// that results is compared with every checkpoint there is.
     /// </summary>
     /// <exception cref="StateCorruptException">A file is missing, damaged, or does not fit the signed checkpoint.</exception>
-    public static RecoveredLog Open(Disk disk, LogFolder folder, NoteVerifier verifier, CancellationToken cancellation = default) =>
+    public static RecoveredLog Open(Disk disk, LogFolder folder, LogVerifier verifier, CancellationToken cancellation = default) =>
         new LogRecovery(disk, folder, verifier, readsBundles: false, comparesFiles: false).Run(cancellation);
 
     /// <summary>Recomputes a log's whole tree from its entries and compares every file with it.</summary>
     /// <returns>Entries in the log.</returns>
     /// <exception cref="StateCorruptException">A file is missing, damaged, or does not fit the signed checkpoint.</exception>
-    public static long Verify(Disk disk, LogFolder folder, NoteVerifier verifier, CancellationToken cancellation)
+    public static long Verify(Disk disk, LogFolder folder, LogVerifier verifier, CancellationToken cancellation)
     {
         using var log = new LogRecovery(disk, folder, verifier, readsBundles: true, comparesFiles: true).Run(cancellation);
         return log.Tree.Size;
@@ -59,7 +59,7 @@ internal sealed class LogRecovery
     /// tells <paramref name="seen"/> what is there if it fits.
     /// </summary>
     /// <exception cref="StateCorruptException">A file is missing, damaged, or does not fit the signed checkpoint.</exception>
-    public static VerifiedTail VerifyTail(Disk disk, LogFolder folder, NoteVerifier verifier, Action<RecoveredLog> seen, CancellationToken cancellation)
+    public static VerifiedTail VerifyTail(Disk disk, LogFolder folder, LogVerifier verifier, Action<RecoveredLog> seen, CancellationToken cancellation)
     {
         var recovery = new LogRecovery(disk, folder, verifier, readsBundles: false, comparesFiles: true);
         try
@@ -81,7 +81,7 @@ internal sealed class LogRecovery
     /// never written again, so it may run while the log is appended to.
     /// </summary>
     /// <exception cref="StateCorruptException">A file is missing, damaged, or does not fit the root.</exception>
-    public static void VerifyPrefix(Disk disk, LogFolder folder, NoteVerifier verifier, VerifiedTail tail, long entriesMax, CancellationToken cancellation)
+    public static void VerifyPrefix(Disk disk, LogFolder folder, LogVerifier verifier, VerifiedTail tail, long entriesMax, CancellationToken cancellation)
     {
         var end = Math.Min(tail.First, entriesMax / Tile.WidthMax * Tile.WidthMax);
         var recovery = new LogRecovery(disk, folder, verifier, readsBundles: true, comparesFiles: true)

@@ -18,7 +18,7 @@ internal sealed class FileStore(Disk disk, string root, int journalBytesMax, ILo
     public IReadOnlyList<ModuleId> Modules() => [.. LogFolder.All(root).Select(folder => folder.Module)];
 
     /// <inheritdoc/>
-    public IStoredLog? Open(ModuleId module, NoteVerifier verifier, Func<byte[]>? create)
+    public IStoredLog? Open(ModuleId module, LogVerifier verifier, Func<byte[]>? create)
     {
         var folder = new LogFolder(root, module);
         if (!folder.Exists && create is null && !_expected.ContainsKey(module))
@@ -48,7 +48,7 @@ internal sealed class FileStore(Disk disk, string root, int journalBytesMax, ILo
     }
 
     /// <inheritdoc/>
-    public VerifiedTail VerifyTail(ModuleId module, NoteVerifier verifier, CancellationToken cancellation)
+    public VerifiedTail VerifyTail(ModuleId module, LogVerifier verifier, CancellationToken cancellation)
     {
         var folder = new LogFolder(root, module);
         return LogRecovery.VerifyTail(disk, folder, verifier, seen =>
@@ -59,7 +59,7 @@ internal sealed class FileStore(Disk disk, string root, int journalBytesMax, ILo
     }
 
     /// <inheritdoc/>
-    public void Verify(ModuleId module, NoteVerifier verifier, VerifiedTail tail, long entriesMax, CancellationToken cancellation)
+    public void Verify(ModuleId module, LogVerifier verifier, VerifiedTail tail, long entriesMax, CancellationToken cancellation)
     {
         var folder = new LogFolder(root, module);
         LogRecovery.VerifyPrefix(disk, folder, verifier, tail, entriesMax, cancellation);

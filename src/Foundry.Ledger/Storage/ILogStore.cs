@@ -16,15 +16,15 @@ internal interface ILogStore : IDisposable
     /// and <paramref name="create"/>, which gives the checkpoint of an empty one, is null too. A log is never made over one that exists.
     /// </summary>
     /// <exception cref="StateCorruptException">Something of it is missing, damaged, or does not fit its signed checkpoint.</exception>
-    IStoredLog? Open(ModuleId module, NoteVerifier verifier, Func<byte[]>? create);
+    IStoredLog? Open(ModuleId module, LogVerifier verifier, Func<byte[]>? create);
 
     /// <summary>Compares a log's newest entries and the edge of its tree with its signed checkpoint. Writes nothing.</summary>
     /// <exception cref="StateCorruptException">Something is missing, damaged, or does not fit.</exception>
-    VerifiedTail VerifyTail(ModuleId module, NoteVerifier verifier, CancellationToken cancellation);
+    VerifiedTail VerifyTail(ModuleId module, LogVerifier verifier, CancellationToken cancellation);
 
     /// <summary>Recomputes the tree of a log from its first entries, at most so many, and compares with it what is kept. May run while the log is appended to.</summary>
     /// <exception cref="StateCorruptException">Something is missing, damaged, or does not fit.</exception>
-    void Verify(ModuleId module, NoteVerifier verifier, VerifiedTail tail, long entriesMax, CancellationToken cancellation);
+    void Verify(ModuleId module, LogVerifier verifier, VerifiedTail tail, long entriesMax, CancellationToken cancellation);
 
     /// <summary>Looks whether what was stored of the logs that this process knows is still there; cheap enough to be done every few seconds.</summary>
     /// <returns>Each log of which something is gone, and what.</returns>

@@ -17,13 +17,13 @@ internal sealed class LogRows : IStoredLog
         """;
 
     private readonly NpgsqlDataSource _source;
-    private readonly NoteVerifier _verifier;
+    private readonly LogVerifier _verifier;
     private readonly long _id;
 
     // The connection of the commit under way.
     private NpgsqlConnection? _committing;
 
-    private LogRows(NpgsqlDataSource source, string where, NoteVerifier verifier, long id) =>
+    private LogRows(NpgsqlDataSource source, string where, LogVerifier verifier, long id) =>
         (_source, Where, _verifier, _id) = (source, where, verifier, id);
 
     /// <inheritdoc/>
@@ -40,7 +40,7 @@ internal sealed class LogRows : IStoredLog
 
     /// <summary>Opens a log; null where there is none.</summary>
     /// <exception cref="StateCorruptException">The edge of its tree does not fit its signed checkpoint.</exception>
-    public static LogRows? TryOpen(NpgsqlDataSource source, string where, ModuleId module, NoteVerifier verifier)
+    public static LogRows? TryOpen(NpgsqlDataSource source, string where, ModuleId module, LogVerifier verifier)
     {
         using var connection = source.OpenConnection();
         using var transaction = connection.BeginTransaction(System.Data.IsolationLevel.RepeatableRead);

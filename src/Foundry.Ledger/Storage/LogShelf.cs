@@ -1,5 +1,6 @@
 using System.Data.Common;
 using Foundry.Ledger.Append;
+using Foundry.Ledger.Keys;
 using Foundry.Proofs;
 
 namespace Foundry.Ledger.Storage;
@@ -9,7 +10,7 @@ namespace Foundry.Ledger.Storage;
 /// quiet ones cost their storage and nothing else. One that lost something, or whose write failed, takes no entries until the ledger
 /// restarts. Opening and closing wait for the store, and so are done by its threads, never by a request's.
 /// </summary>
-internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILoggerFactory logs, ILogStore store, NoteKey key) : IDisposable
+internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILoggerFactory logs, ILogStore store, LedgerKeys keys) : IDisposable
 {
     private readonly Lock _gate = new();
     private readonly Dictionary<ModuleId, Slot> _slots = [];
@@ -40,8 +41,11 @@ internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILogger
         }
     }
 
-    /// <summary>The verifier of a log's checkpoints.</summary>
-    public NoteVerifier VerifierOf(ModuleId module) => key.VerifierFor(options.OriginOf(module));
+    /// <summary>Told of each log whose checkpoint has been published. Called with the log in hand: it must not wait.</summary>
+    public Action<ModuleId>? Published { get; set; }
+
+    /// <summary>The keys that a log's checkpoints may be signed with.</summary>
+    public LogVerifier VerifierOf(ModuleId module) => keys.VerifierOf(options.OriginOf(module));
 
     /// <summary>Takes a log that exists into use, as its newest commit left it; null where there is none.</summary>
     /// <exception cref="LogUnavailableException">The log cannot be opened until the ledger starts again.</exception>
@@ -193,8 +197,8 @@ internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILogger
     private Sequencer? Open(ModuleId module, bool create)
     {
         var origin = options.OriginOf(module);
-        var stored = store.Open(module, VerifierOf(module), create ? () => new Checkpoint(origin, 0, TreeHash.EmptyRoot).Sign(key).Encode() : null);
-        return stored is null ? null : new Sequencer(options, time, _log, _threads, stored, origin, key, fault => Fail(module, fault));
+        var stored = store.Open(module, VerifierOf(module), create ? () => keys.Sign(new Checkpoint(origin, 0, TreeHash.EmptyRoot)).Encode() : null);
+        return stored is null ? null : new Sequencer(options, time, _log, _threads, stored, origin, keys, fault => Fail(module, fault), () => Published?.Invoke(module));
     }
 
     /// <summary>A place on the shelf. All of it is guarded by the shelf's gate, but that its log is opened by a thread that holds nothing.</summary>

@@ -75,7 +75,7 @@ internal sealed class PostgresStore : ILogStore
     }
 
     /// <inheritdoc/>
-    public IStoredLog? Open(ModuleId module, NoteVerifier verifier, Func<byte[]>? create)
+    public IStoredLog? Open(ModuleId module, LogVerifier verifier, Func<byte[]>? create)
     {
         if (create is not null)
         {
@@ -88,14 +88,14 @@ internal sealed class PostgresStore : ILogStore
     }
 
     /// <inheritdoc/>
-    public VerifiedTail VerifyTail(ModuleId module, NoteVerifier verifier, CancellationToken cancellation)
+    public VerifiedTail VerifyTail(ModuleId module, LogVerifier verifier, CancellationToken cancellation)
     {
         using var log = LogRows.TryOpen(_source, $"{Where}/{module}", module, verifier) ?? throw new StateCorruptException($"{Where}/{module}", "the log is gone");
         return new VerifiedTail(log.Opened.Tree.Size, log.Opened.Tree.Size, log.Opened.Tree.Root);
     }
 
     /// <inheritdoc/>
-    public void Verify(ModuleId module, NoteVerifier verifier, VerifiedTail tail, long entriesMax, CancellationToken cancellation)
+    public void Verify(ModuleId module, LogVerifier verifier, VerifiedTail tail, long entriesMax, CancellationToken cancellation)
     {
         using var log = LogRows.TryOpen(_source, $"{Where}/{module}", module, verifier) ?? throw new StateCorruptException($"{Where}/{module}", "the log is gone");
         log.Recompute(entriesMax >= tail.Size ? tail.Size : entriesMax / Tile.WidthMax * Tile.WidthMax, tail, cancellation);

@@ -173,6 +173,28 @@ public sealed class AuthenticatorTests(OrdinaryGateway gateway) : IClassFixture<
     }
 
     [Fact]
+    public async Task A_tenant_that_is_being_deleted_makes_no_vm_and_does_everything_else()
+    {
+        var host = gateway.Host;
+        host.Forget();
+        var tenant = await host.NewTenantAsync();
+        var vm = host.Fleet.Add(tenant, "last");
+        host.Issuance.Change(tenant, known => known with { Status = Tenant.Deleting });
+        await host.CaughtUpAsync();
+
+        foreach (var (token, body) in new[] { (host.Token(tenant, "input"), "{}"), (host.PlatformToken(), $$"""{"tenant_id":"{{tenant}}"}""") })
+        {
+            var answer = await host.SendAsync("POST", "/v1/vms", token, body);
+            Assert.Equal((409, "tenant_deleting"), (answer.Status, answer.Code));
+        }
+        Assert.Empty(host.Fleet.Backend.Forwarded);
+        Assert.Equal(200, (await host.GetAsync("/v1/vms", host.Token(tenant, "read"))).Status);
+        Assert.Equal(200, (await host.GetAsync("/v1/status", host.Token(tenant, "read"))).Status);
+        Assert.Equal(200, (await host.SendAsync("POST", "/v1/nodes/heartbeat", host.Token(tenant, "service:fleet-node"), """{"vms":[]}""")).Status);
+        Assert.Equal(204, (await host.SendAsync("DELETE", $"/v1/vms/{vm.VmId}", host.Token(tenant, "input"))).Status);
+    }
+
+    [Fact]
     public async Task A_suspension_that_ends_lets_the_tenant_in_again()
     {
         var host = gateway.Host;

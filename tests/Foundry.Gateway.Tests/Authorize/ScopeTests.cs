@@ -44,6 +44,7 @@ public sealed class ScopeTests(OrdinaryGateway gateway) : IClassFixture<Ordinary
         ("keys-rotate", "POST", "/v1/keys/rotate", Platform),
         ("ledger-append", "POST", "/v1/append", Makers),
         ("ledger-entries", "GET", "/v1/entries", Readers),
+        ("ledger-tail", "GET", "/v1/tail", Readers),
         ("ledger-checkpoint", "GET", "/v1/checkpoint", Readers),
         ("ledger-contract", "GET", "/v1/contract", Readers),
         ("ledger-files", "GET", "/ledger/ACME/checkpoint", Readers),

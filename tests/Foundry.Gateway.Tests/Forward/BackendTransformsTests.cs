@@ -33,7 +33,7 @@ public sealed class BackendTransformsTests(OrdinaryGateway gateway) : IClassFixt
     public async Task A_backend_hears_an_allow_list_of_the_clients_headers_and_no_more()
     {
         var host = Fresh();
-        string[] passed = ["Accept", "Accept-Language", "User-Agent", "Idempotency-Key", "If-Match"];
+        string[] passed = ["Accept", "Accept-Language", "User-Agent", "Idempotency-Key", "If-Match", "Last-Event-ID"];
         string[] stopped =
         [
             "Authorization-Info", "Cookie", "DPoP", "Proxy-Authorization", "X-Real-IP", "X-Original-URL", "X-Rewrite-URL", "X-HTTP-Method-Override", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Port",

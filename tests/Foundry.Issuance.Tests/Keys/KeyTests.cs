@@ -99,6 +99,33 @@ public sealed class Rotation
         Assert.True(answer.Headers.CacheControl is { Public: true, MaxAge: { } age } && age <= Foundry.Issuance.Keys.SigningKeys.Lead);
     }
 
+    [Fact]
+    public async Task Changes_the_key_sets_tag_and_nothing_else_does()
+    {
+        await using var part = await IssuancePart.StartAsync();
+        var (status, tag) = await AskAsync(null);
+        Assert.Equal((200, true), (status, tag is { Length: > 0 }));
+        Assert.Equal((304, tag), await AskAsync(tag));
+        Assert.Equal((304, tag), await AskAsync($"\"other\", W/{tag}"));
+        Assert.Equal((200, tag), await AskAsync("\"other\""));
+        Assert.Equal((200, tag), await AskAsync("not a tag"));
+        await part.MakeTenantAsync();
+        Assert.Equal((304, tag), await AskAsync(tag));
+        await part.CallAsync(part.Admin, HttpMethod.Post, "/v1/keys/rotate");
+        var (after, other) = await AskAsync(tag);
+        Assert.Equal((200, true), (after, other != tag));
+
+        async Task<(int Status, string? Tag)> AskAsync(string? known)
+        {
+            using var request = new HttpRequestMessage(HttpMethod.Get, "/.well-known/jwks.json");
+            if (known is not null)
+                request.Headers.TryAddWithoutValidation("If-None-Match", known);
+            using var answer = await part.Gateway.Client.SendAsync(request, TestContext.Current.CancellationToken);
+            Assert.True(answer.Headers.CacheControl is { Public: true, MaxAge: not null });
+            return ((int)answer.StatusCode, answer.Headers.ETag?.ToString());
+        }
+    }
+
     private static IReadOnlyList<SigningKeyRecord> Keys(Answer answer) => JsonSerializer.Deserialize(answer.Text, WireJson.Default.SigningKeyList)!.Keys;
 
     private static string KidOf(string token) => Jws.TryParse(token, CapabilityToken.Typ, out var jws, out _) ? jws.Kid : throw new InvalidOperationException();

@@ -1,5 +1,6 @@
 using System.Text;
 using Foundry.Ledger.Append;
+using Foundry.Ledger.Keys;
 using Foundry.Ledger.Storage;
 using Foundry.Proofs;
 using Foundry.ServiceDefaults;
@@ -153,8 +154,8 @@ public sealed class TwoLedgersOverOneLog
 
         // A second one without the key is not let near the logs, and makes no key of its own.
         await Assert.ThrowsAsync<StateCorruptException>(() => LedgerHost.StartAsync(folders[1], null, ("Ledger:Database", ledger.Database)));
-        Assert.False(File.Exists(Path.Combine(folders[1], LedgerKey.KeyFile)));
-        foreach (var file in (string[])[LedgerKey.KeyFile, LedgerKey.PublicFile])
+        Assert.False(File.Exists(Path.Combine(folders[1], LedgerKeys.KeyFile)));
+        foreach (var file in (string[])[LedgerKeys.KeyFile, LedgerKeys.PublicFile])
             File.Copy(Path.Combine(folders[0], file), Path.Combine(folders[1], file));
         var two = await LedgerHost.StartAsync(folders[1], null, ("Ledger:Database", ledger.Database));
         var cursors = await Task.WhenAll(Enumerable.Range(0, 300).Select(i => (i % 2 == 0 ? one : two).CursorAsync(As.Acme, "acme", $"id-{i}", $$"""{"event_type":"T{{i % 3}}"}""")));

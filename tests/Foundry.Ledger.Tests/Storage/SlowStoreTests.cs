@@ -85,7 +85,7 @@ public sealed class AStoreThatIsSlow : IDisposable
 
         public IReadOnlyList<ModuleId> Modules() => store.Modules();
 
-        public IStoredLog? Open(ModuleId module, NoteVerifier verifier, Func<byte[]>? create)
+        public IStoredLog? Open(ModuleId module, LogVerifier verifier, Func<byte[]>? create)
         {
             if (module.Name == "slow")
             {
@@ -95,9 +95,9 @@ public sealed class AStoreThatIsSlow : IDisposable
             return store.Open(module, verifier, create);
         }
 
-        public VerifiedTail VerifyTail(ModuleId module, NoteVerifier verifier, CancellationToken cancellation) => store.VerifyTail(module, verifier, cancellation);
+        public VerifiedTail VerifyTail(ModuleId module, LogVerifier verifier, CancellationToken cancellation) => store.VerifyTail(module, verifier, cancellation);
 
-        public void Verify(ModuleId module, NoteVerifier verifier, VerifiedTail tail, long entriesMax, CancellationToken cancellation) => store.Verify(module, verifier, tail, entriesMax, cancellation);
+        public void Verify(ModuleId module, LogVerifier verifier, VerifiedTail tail, long entriesMax, CancellationToken cancellation) => store.Verify(module, verifier, tail, entriesMax, cancellation);
 
         public IEnumerable<(ModuleId Module, StateCorruptException Fault)> FindLosses() => store.FindLosses();
 
