@@ -18,8 +18,8 @@ internal static class Advice
         ["wrong_issuer"] = "this token is another deployment's: check --gateway",
         ["revoked"] = "ask your administrator why, and for a new token ('foundry token issue')",
         ["tenant_suspended"] = "ask the platform's administrator: the tenant is suspended",
-        ["stale_policy"] = "roles have changed since it was issued: renew it (POST /v1/tokens/renew) or have a new one issued",
-        ["invalid_proof"] = "this token is bound to its key and needs a proof (DPoP), which this command does not send: use a token without",
+        ["stale_policy"] = "roles have changed since it was issued: 'foundry token renew', or have a new one issued",
+        ["invalid_proof"] = $"this needs a proof of the token's key: name the key's file in {GlobalOptions.KeyFileVariable}; if it is named, check this machine's clock, and that --gateway is an address the gateway knows as its own",
     };
 
     private static readonly Dictionary<string, string> ByCode = new(StringComparer.Ordinal)
@@ -48,10 +48,12 @@ internal static class Advice
         ["not_found"] = "check the name; what belongs to another tenant looks like what is not there",
         ["method_not_allowed"] = "this command and the gateway do not fit: compare their versions",
         ["tenant_exists"] = "choose another tenant ID; they are never used again",
+        ["tenant_deleting"] = "wait until the tenant is gone; its ID is never used again",
         ["tenant_not_empty"] = "delete the tenant's VMs first ('foundry vm list --tenant …')",
         ["node_conflict"] = "use the key and token that this node ID was enrolled with, or have it unbound (DELETE /v1/nodes/ID) by the tenant's administrator",
         ["payload_conflict"] = "use another payload ID",
         ["stale_reservation"] = "try again",
+        ["answer_gone"] = "the token was issued, and cannot be shown again: look it up ('foundry token list'), revoke it, and issue another",
         ["in_progress"] = "wait for the first request to end, then repeat with the same --idempotency-key for its answer",
         ["no_new_key"] = "put a new key into the folder that Issuance:KeysFolder names (openssl genpkey -algorithm ed25519), then rotate again",
         ["precondition_failed"] = "read it again; it has changed since",

@@ -48,7 +48,7 @@ internal static partial class FoundryCommand
         catch (OperationCanceledException)
         {
             await surroundings.Error.WriteLineAsync("foundry: cancelled");
-            return ExitCode.Failed;
+            return ExitCode.Interrupted;
         }
         catch (IOException fault)
         {
@@ -67,13 +67,15 @@ internal static partial class FoundryCommand
             "foundry tenant create acme-corp --display-name 'Acme Corporation' --max-vms 10 --storage-quota-gb 100 --api-rate-limit-rpm 600",
             "foundry keys new --out alice.key",
             "export PLATFORM_TOKEN=$(foundry token issue --tenant acme-corp --scope input --key-file alice.key --expires 24h)",
-            "foundry vm list --output json | jq '.[].vm_id'")
+            "foundry vm list --output json | jq '.[].vm_id'",
+            "foundry request GET /v1/quota")
         {
             Details =
             [
-                "Everything goes through the gateway. The token that says who you are comes from the environment variable "
+                "Everything goes through the gateway, but for joining a part and 'admin reset'. The token that says who you are comes from the environment variable "
                     + $"{TokenSource.EnvironmentVariable}, or from a file with --token-file; never from the command line, and it is never shown.",
-                "Exit codes: 0 done; 1 refused or failed; 2 the command line is wrong or incomplete, and nothing was sent.",
+                $"Where {GlobalOptions.KeyFileVariable} names the file of the token's key, each request carries a proof of it (DPoP), as bound tokens need.",
+                "Exit codes: 0 done; 1 refused or failed; 2 the command line is wrong or incomplete, and nothing was sent; 130 interrupted.",
             ],
         };
         Command[] nouns =
@@ -86,6 +88,7 @@ internal static partial class FoundryCommand
             LedgerCommands.Create(globals),
             WitnessCommands.Create(globals),
             StatusCommand.Create(globals),
+            RequestCommand.Create(globals),
             PartCommands.Create(globals),
             GatewayCommands.Create(globals),
             AdminCommands.Create(globals),
@@ -167,4 +170,6 @@ internal static class ExitCode
     public const int Failed = 1;
     /// <summary>The command line, its environment or a file it names is wrong or incomplete; nothing was sent.</summary>
     public const int Usage = 2;
+    /// <summary>Stopped from outside (Ctrl-C, SIGTERM) before it was done: 128 and SIGINT's number, as shells have it.</summary>
+    public const int Interrupted = 130;
 }

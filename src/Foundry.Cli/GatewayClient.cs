@@ -7,6 +7,7 @@ using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using Foundry.Contracts;
 using Foundry.Proofs;
+using Foundry.Tokens;
 
 namespace Foundry.Cli;
 
@@ -28,12 +29,19 @@ internal sealed class GatewayClient : IDisposable
     private readonly HttpMessageInvoker _http;
     private readonly string _address;
     private readonly TokenSource? _token;
+    private readonly SigningKey? _key;
     private readonly TimeProvider _time;
 
-    public GatewayClient(Uri gateway, TokenSource? token, TimeProvider time)
+    /// <summary>Speaks to a gateway as the holder of a token.</summary>
+    /// <param name="gateway">Where it is.</param>
+    /// <param name="token">The caller's token; null for the few calls that need no caller.</param>
+    /// <param name="key">The caller's key, where it is at hand: proofs are made with it. Stays its owner's to dispose.</param>
+    /// <param name="time">The clock.</param>
+    public GatewayClient(Uri gateway, TokenSource? token, SigningKey? key, TimeProvider time)
     {
         _address = gateway.AbsoluteUri.TrimEnd('/');
         _token = token;
+        _key = key;
         _time = time;
         _http = new HttpMessageInvoker(new SocketsHttpHandler
         {
@@ -59,14 +67,17 @@ internal sealed class GatewayClient : IDisposable
     public Task<Answer> GetTenantAsync(string id, CancellationToken cancellationToken) =>
         GetAsync($"/v1/tenants/{Segment(id)}", cancellationToken);
 
-    public Task<Answer> IssueTokenAsync(TokenRequest token, CancellationToken cancellationToken) =>
-        SendAsync(HttpMethod.Post, "/v1/tokens", Json(token, WireJson.Default.TokenRequest), cancellationToken);
+    public Task<Answer> IssueTokenAsync(TokenRequest token, string? idempotencyKey, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Post, "/v1/tokens", Json(token, WireJson.Default.TokenRequest), cancellationToken, idempotencyKey);
+
+    public Task<Answer> RenewTokenAsync(CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Post, "/v1/tokens/renew", null, cancellationToken);
 
     public Task<Answer> VerifyTokenAsync(string token, CancellationToken cancellationToken) =>
         SendAsync(HttpMethod.Post, "/v1/tokens/verify", Json(new VerifyRequest(token), WireJson.Default.VerifyRequest), cancellationToken);
 
-    public Task<Answer> RevokeTokenAsync(string idOrKey, CancellationToken cancellationToken) =>
-        SendAsync(HttpMethod.Delete, $"/v1/tokens/{Segment(idOrKey)}", null, cancellationToken);
+    public Task<Answer> RevokeTokenAsync(string idOrKey, bool descendants, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Delete, $"/v1/tokens/{Segment(idOrKey)}" + Query(("descendants", descendants ? "true" : null)), null, cancellationToken);
 
     public Task<Answer> ListTokensAsync(string tenant, string? include, string? cursor, CancellationToken cancellationToken) =>
         GetAsync($"/v1/tenants/{Segment(tenant)}/tokens" + Query(("include", include), ("cursor", cursor)), cancellationToken);
@@ -92,6 +103,15 @@ internal sealed class GatewayClient : IDisposable
     public Task<Answer> ReadEntriesAsync(IReadOnlyDictionary<string, string> parameters, CancellationToken cancellationToken) =>
         GetAsync("/v1/entries" + Query([.. parameters.Select(parameter => (parameter.Key, (string?)parameter.Value))]), cancellationToken);
 
+    public Task<Answer> MakePartCodeAsync(PartCodeRequest part, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Post, "/v1/parts/codes", Json(part, WireJson.Default.PartCodeRequest), cancellationToken);
+
+    public Task<Answer> ListPartsAsync(string? cursor, CancellationToken cancellationToken) =>
+        GetAsync("/v1/parts" + Query(("cursor", cursor)), cancellationToken);
+
+    public Task<Answer> RemovePartAsync(string kid, CancellationToken cancellationToken) =>
+        SendAsync(HttpMethod.Delete, $"/v1/parts/{Segment(kid)}", null, cancellationToken);
+
     public Task<Answer> LedgerContractAsync(string? module, CancellationToken cancellationToken) =>
         GetAsync("/v1/contract" + Query(("module_id", module)), cancellationToken);
 
@@ -116,8 +136,7 @@ internal sealed class GatewayClient : IDisposable
     {
         using var request = new HttpRequestMessage(HttpMethod.Get, _address + "/v1/tail" + Query([.. parameters.Select(parameter => (parameter.Key, (string?)parameter.Value))]));
         request.Headers.Accept.ParseAdd($"application/x-ndjson, {Problem.MediaType}");
-        if (_token is not null)
-            request.Headers.Authorization = new AuthenticationHeaderValue("Bearer", _token.Current);
+        Authorize(request);
         using var silence = new CancellationTokenSource(SilenceMax, _time);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(silence.Token, cancellationToken);
         try
@@ -153,35 +172,41 @@ internal sealed class GatewayClient : IDisposable
         }
     }
 
-    public Task<Answer> MakePartCodeAsync(PartCodeRequest part, CancellationToken cancellationToken) =>
-        SendAsync(HttpMethod.Post, "/v1/parts/codes", Json(part, WireJson.Default.PartCodeRequest), cancellationToken);
-
-    public Task<Answer> ListPartsAsync(string? cursor, CancellationToken cancellationToken) =>
-        GetAsync("/v1/parts" + Query(("cursor", cursor)), cancellationToken);
-
-    public Task<Answer> RemovePartAsync(string kid, CancellationToken cancellationToken) =>
-        SendAsync(HttpMethod.Delete, $"/v1/parts/{Segment(kid)}", null, cancellationToken);
-
     public Task<Answer> HeartbeatAsync(byte[] heartbeat, CancellationToken cancellationToken) =>
         SendAsync(HttpMethod.Post, "/v1/nodes/heartbeat", heartbeat, cancellationToken);
+
+    /// <summary>Any request: the answer's body is whatever came.</summary>
+    /// <param name="method">The method.</param>
+    /// <param name="pathAndQuery">From the first slash on.</param>
+    /// <param name="headers">Headers beside ours, or in place of ours.</param>
+    /// <param name="body">The body, if there is one.</param>
+    /// <param name="cancellationToken">Ends it.</param>
+    public Task<Answer> RequestAsync(HttpMethod method, string pathAndQuery, IReadOnlyList<(string Name, string Value)> headers, byte[]? body, CancellationToken cancellationToken) =>
+        SendAsync(method, pathAndQuery, body, cancellationToken, fileBytesMax: AnswerBytesMax, headers: headers);
 
     public void Dispose() => _http.Dispose();
 
     private Task<Answer> GetAsync(string pathAndQuery, CancellationToken cancellationToken) =>
         SendAsync(HttpMethod.Get, pathAndQuery, null, cancellationToken);
 
-    private async Task<Answer> SendAsync(HttpMethod method, string pathAndQuery, byte[]? body, CancellationToken cancellationToken, string? idempotencyKey = null, int? fileBytesMax = null)
+    private async Task<Answer> SendAsync(HttpMethod method, string pathAndQuery, byte[]? body, CancellationToken cancellationToken, string? idempotencyKey = null, int? fileBytesMax = null,
+        IReadOnlyList<(string Name, string Value)>? headers = null)
     {
         using var request = new HttpRequestMessage(method, _address + pathAndQuery);
         request.Headers.Accept.ParseAdd(fileBytesMax is null ? $"{MediaTypeNames.Application.Json}, {Problem.MediaType}" : "*/*");
-        if (_token is not null)
-            request.Headers.Authorization = new AuthenticationHeaderValue("Bearer", _token.Current);
+        Authorize(request);
         if (idempotencyKey is not null)
             request.Headers.TryAddWithoutValidation("Idempotency-Key", idempotencyKey);
         if (body is not null)
             request.Content = new ByteArrayContent(body) { Headers = { ContentType = new MediaTypeHeaderValue(MediaTypeNames.Application.Json) } };
+        foreach (var (name, value) in headers ?? [])
+        {
+            HttpHeaders target = name.StartsWith("Content-", StringComparison.OrdinalIgnoreCase) && request.Content is { } content ? content.Headers : request.Headers;
+            target.Remove(name);
+            target.TryAddWithoutValidation(name, value);
+        }
 
-        var changesSomething = method != HttpMethod.Get;
+        var changesSomething = method != HttpMethod.Get && method != HttpMethod.Head;
         using var timeout = new CancellationTokenSource(CallTimeout, _time);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(timeout.Token, cancellationToken);
         try
@@ -202,6 +227,18 @@ internal sealed class GatewayClient : IDisposable
         {
             return Answer.Broken($"the connection to the gateway at {_address} broke off: {fault.Message}", mayHaveHappened: changesSomething);
         }
+    }
+
+    // A proof (RFC 9449) goes with every request where the key at hand is the token's: a bound token is good for nothing without one, and
+    // a tenant or a route may ask for one with any token. Whether it is bound is read anew each time, since a token file may be renewed.
+    private void Authorize(HttpRequestMessage request)
+    {
+        if (_token is null)
+            return;
+        var key = _key is not null && _token.IsOf(_key.Public) ? _key : null;
+        request.Headers.Authorization = new AuthenticationHeaderValue(key is null ? "Bearer" : "DPoP", _token.Current);
+        if (key is not null)
+            request.Headers.Add("DPoP", DpopProof.Create(key, request.Method.Method, request.RequestUri!.AbsoluteUri, _token.Current, _time.GetUtcNow()));
     }
 
     private async Task<Answer> ReadAsync(HttpResponseMessage response, int? fileBytesMax, CancellationToken cancellationToken)

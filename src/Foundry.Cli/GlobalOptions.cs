@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Diagnostics.CodeAnalysis;
+using Foundry.Tokens;
 
 namespace Foundry.Cli;
 
@@ -8,6 +9,7 @@ internal sealed class GlobalOptions(Surroundings surroundings)
 {
     public const string GatewayDefault = "http://127.0.0.1:9221";
     public const string GatewayVariable = "FOUNDRY_GATEWAY";
+    public const string KeyFileVariable = "PLATFORM_KEY_FILE";
     public const string AllowHttpVariable = "FOUNDRY_ALLOW_HTTP";
 
     private readonly Option<string?> _gateway = new("--gateway")
@@ -53,7 +55,7 @@ internal sealed class GlobalOptions(Surroundings surroundings)
     /// <summary>The token file named on the command line, for the one command that treats it as its subject.</summary>
     public string? TokenFileOf(ParseResult parse) => parse.GetValue(_tokenFile);
 
-    public bool TryOpen(ParseResult parse, Output output, bool sendsToken, [NotNullWhen(true)] out Session? session, [NotNullWhen(false)] out Complaint? complaint)
+    public bool TryOpen(ParseResult parse, Output output, bool sendsToken, Option<string?>? keyFile, [NotNullWhen(true)] out Session? session, [NotNullWhen(false)] out Complaint? complaint)
     {
         session = null;
         if (!TryReadGateway(parse, sendsToken, out var gateway, out complaint))
@@ -63,8 +65,37 @@ internal sealed class GlobalOptions(Surroundings surroundings)
             return false;
         if (token?.Warning is { } warning)
             output.Note(warning);
-        session = new Session(parse, new GatewayClient(gateway, token, surroundings.Time), output, token, surroundings);
+        SigningKey? key = null;
+        if (token is not null && !TryReadKey(keyFile is null ? null : parse.GetValue(keyFile), token, output, out key, out complaint))
+            return false;
+        session = new Session(parse, new GatewayClient(gateway, token, key, surroundings.Time), output, token, key, surroundings);
         return true;
+    }
+
+    /// <summary>The key that the token was issued to, where its file is named; that of another token in the environment is let be.</summary>
+    private bool TryReadKey(string? named, TokenSource token, Output output, out SigningKey? key, [NotNullWhen(false)] out Complaint? complaint)
+    {
+        key = null;
+        complaint = null;
+        if ((named ?? surroundings.VariableOrNull(KeyFileVariable)) is not { } file)
+        {
+            if (token.IsBound)
+                complaint = new Complaint("the token is good only with a proof of its key, and the key is not at hand", $"name the key's file in {KeyFileVariable}");
+            return complaint is null;
+        }
+        if (!SecretFile.TryReadKey(file, out var read, out var warning, out complaint))
+            return false;
+        if (warning is not null)
+            output.Note(warning);
+        if (token.IsOf(read.Public))
+        {
+            key = read;
+            return true;
+        }
+        if (named is not null || token.IsBound)
+            complaint = new Complaint($"the token was not issued to the key in {file}", $"name the key that it was issued to; or have one issued to this key: foundry token issue --pubkey {read.Public.X}");
+        read.Dispose();
+        return complaint is null;
     }
 
     /// <summary>Reads an address that a secret is to be sent to, or none.</summary>
@@ -112,7 +143,11 @@ internal sealed class GlobalOptions(Surroundings surroundings)
 }
 
 /// <summary>One command's dealings with the gateway.</summary>
-internal sealed record Session(ParseResult Parse, GatewayClient Gateway, Output Output, TokenSource? Token, Surroundings Surroundings) : IDisposable
+internal sealed record Session(ParseResult Parse, GatewayClient Gateway, Output Output, TokenSource? Token, SigningKey? Key, Surroundings Surroundings) : IDisposable
 {
-    public void Dispose() => Gateway.Dispose();
+    public void Dispose()
+    {
+        Gateway.Dispose();
+        Key?.Dispose();
+    }
 }

@@ -64,7 +64,7 @@ internal static class LedgerVerify
                     ? await CheckAsync(LogSource.Of(path), verifier, kept, includesTiles: true, globals.Surroundings, output, cancellationToken)
                     : output.Misused(complaint.Value);
             }
-            if (!globals.TryOpen(parse, output, sendsToken: true, out var session, out var misuse))
+            if (!globals.TryOpen(parse, output, sendsToken: true, keyFile: null, out var session, out var misuse))
                 return output.Misused(misuse.Value);
             using (session)
                 return await CheckOnlineAsync(session, parse.GetValue(module), parse.GetValue(key), kept, cancellationToken);

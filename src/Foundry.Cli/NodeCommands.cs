@@ -50,35 +50,13 @@ internal static class NodeCommands
             if (result.GetValue(wgIp) is { } text && !System.Net.IPAddress.TryParse(text, out _))
                 result.AddError($"--wg-ip: '{text}' is not an IP address");
         });
-        return verb.Runs(globals, async (session, cancellationToken) =>
+        return verb.Runs(globals, keyFile: keyFile, body: async (session, cancellationToken) =>
         {
             var parse = session.Parse;
-            if (parse.GetValue(keyFile) is { } file && IsOtherKey(file, session.Token!, session.Output, out var complaint))
-                return session.Output.Misused(complaint);
             var identity = new NodeIdentity(parse.GetValue(nodeId)!, parse.GetValue(wgIp) ?? Machine.FirstAddress(), Environment.MachineName, parse.GetValue(reserved));
             var machine = new Machine(session.Surroundings.ProcRoot, session.Surroundings.KvmDevice, parse.GetValue(ram));
             var agent = new NodeAgent(session.Gateway, session.Token!, machine, identity, parse.GetValue(interval) ?? NodeAgent.IntervalDefault, session.Surroundings.Time, session.Output);
             return await agent.RunAsync(parse.GetValue(once), cancellationToken);
         });
-    }
-
-    // A mix-up of keys would otherwise show only as the fleet's 409, long after the token was handed over.
-    private static bool IsOtherKey(string file, TokenSource token, Output output, out Complaint complaint)
-    {
-        complaint = default;
-        if (!SecretFile.TryReadKey(file, out var key, out var warning, out var unreadable))
-        {
-            complaint = unreadable.Value;
-            return true;
-        }
-        if (warning is not null)
-            output.Note(warning);
-        using (key)
-        {
-            if (token.Claim("subject_pubkey") == key.Public.X)
-                return false;
-            complaint = new Complaint($"the token was not issued to the key in {file}", $"issue one: foundry token issue --scope service:fleet-node --pubkey {key.Public.X}");
-            return true;
-        }
     }
 }

@@ -26,10 +26,7 @@ internal sealed class SecretFile : IDisposable
         secret = null;
         try
         {
-            var options = new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write, Share = FileShare.None };
-            if (!OperatingSystem.IsWindows())
-                options.UnixCreateMode = OwnerOnly;
-            secret = new SecretFile(new FileStream(path, options));
+            secret = new SecretFile(Open(path, FileMode.CreateNew, FileAccess.Write));
             complaint = null;
             return true;
         }
@@ -41,6 +38,19 @@ internal sealed class SecretFile : IDisposable
             return false;
         }
     }
+
+    /// <summary>Opens a file for this process alone; a new one is its owner's alone.</summary>
+    public static FileStream Open(string path, FileMode mode, FileAccess access)
+    {
+        var options = new FileStreamOptions { Mode = mode, Access = access, Share = FileShare.None };
+        if (!OperatingSystem.IsWindows())
+            options.UnixCreateMode = OwnerOnly;
+        return new FileStream(path, options);
+    }
+
+    /// <summary>Whether others than the owner can do anything with an open file.</summary>
+    public static bool IsOpenToOthers(FileStream file) =>
+        !OperatingSystem.IsWindows() && (File.GetUnixFileMode(file.SafeFileHandle) & OfOthers) != 0;
 
     /// <summary>Writes the secret as one line; durable once it returns.</summary>
     public void Write(string line)
@@ -73,7 +83,7 @@ internal sealed class SecretFile : IDisposable
             var characters = new char[charsMax + 2];
             var text = new string(characters, 0, reader.ReadBlock(characters)).Trim();
             // A pipe (`<(…)`) can be read once, and its mode says nothing.
-            var warning = file.CanSeek && !OperatingSystem.IsWindows() && (File.GetUnixFileMode(file.SafeFileHandle) & OfOthers) != 0
+            var warning = file.CanSeek && IsOpenToOthers(file)
                 ? $"{path} can be read by others: chmod 600 {path}"
                 : null;
             secret = new SecretLine(text, file.CanSeek, warning);

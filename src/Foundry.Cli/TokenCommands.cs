@@ -1,5 +1,7 @@
 using System.CommandLine;
+using System.Diagnostics.CodeAnalysis;
 using System.Text.Json;
+using Foundry.Cli.Bulk;
 using Foundry.Contracts;
 using Foundry.Tokens;
 
@@ -8,14 +10,13 @@ namespace Foundry.Cli;
 /// <summary><c>foundry token …</c> (CONTRACT sections 2 and 3).</summary>
 internal static class TokenCommands
 {
-    private static readonly TimeSpan ExpiresDefault = TimeSpan.FromHours(24);
-    private static readonly TimeSpan ExpiresMin = TimeSpan.FromSeconds(60);
-    private static readonly TimeSpan ExpiresMax = TimeSpan.FromDays(90);
     private static readonly string[] Columns = ["token_id", "scope", "subject_pubkey", "issued_at", "expires_at", "status", "issued_by"];
 
-    public static Command Create(GlobalOptions globals) => new Command("token", "Capability tokens: issue, verify, revoke, list")
+    public static Command Create(GlobalOptions globals) => new Command("token", "Capability tokens: issue, promote, renew, verify, revoke, list")
     {
         Issue(globals),
+        TokenPromote.Create(globals),
+        Renew(globals),
         Verify(globals),
         Revoke(globals),
         List(globals),
@@ -24,27 +25,31 @@ internal static class TokenCommands
 
     private static Verb Issue(GlobalOptions globals)
     {
-        var scope = new Option<string>("--scope") { HelpName = "SCOPE", Description = "read, user, input or service:<name>; grant the least that will do", Required = true };
+        var ask = new TokenOptions();
         var publicKey = Take.PublicKey("--pubkey", "The recipient's Ed25519 public key: base64, base64url or hex");
         var keyFile = new Option<string?>("--key-file") { HelpName = "FILE", Description = "Take the public key from the recipient's key file instead" };
-        var tenant = Take.Tenant("The tenant the token is for; a tenant-admin's own is the default");
-        var expires = Take.Duration("--expires", "How long it is good for: seconds, or 90m, 24h, 30d. Default: 24h", ExpiresMin, ExpiresMax);
         var userId = new Option<string?>("--user-id") { HelpName = "USER", Description = "The person the token is for; becomes its sub" };
         var file = new Option<string?>("--out") { HelpName = "FILE", Description = "Write the token to this new file (mode 0600) and not to standard output" };
-        var verb = new Verb("issue", "Issue a token",
+        var bulk = new BulkOptions("A token for each line of this file: a public key, and a user ID if there is one; '#' begins a comment");
+        var verb = new Verb("issue", "Issue a token, or one for each key of a list",
             "TOKEN=$(foundry token issue --tenant acme-corp --scope service:tenant-admin --pubkey \"$PUBKEY\" --expires 24h)",
-            "foundry token issue --tenant acme-corp --scope service:fleet-node --key-file node.key --expires 30d --out node.token")
+            "foundry token issue --tenant acme-corp --scope service:fleet-node --key-file node.key --expires 30d --out node.token",
+            "foundry token issue --tenant acme-corp --scope user --from pubkeys.txt --expires 30d")
         {
-            Details = ["Standard output gets the token and nothing else; what it is good for is told on standard error. The token is shown this once and kept nowhere."],
+            Details =
+            [
+                "Standard output gets the token and nothing else; what it is good for is told on standard error. The token is shown this once and kept nowhere.",
+                BulkOptions.Details + " The tokens themselves are in that file, because nothing else has them: keep it as you would keep them.",
+            ],
         };
-        foreach (var option in new Option[] { scope, publicKey, keyFile, tenant, expires, userId, file })
+        foreach (var option in (Option[])[ask.Scope, publicKey, keyFile, ask.Tenant, ask.Expires, userId, ask.Proof, file, .. bulk.All])
             verb.Options.Add(option);
         verb.Validators.Add(result =>
         {
-            if (result.GetResult(publicKey) is null == result.GetResult(keyFile) is null)
-                result.AddError("Give the recipient's key: either --pubkey or --key-file.");
-            if (result.GetValue(scope) is { } text && !Scope.TryParse(text, out _))
-                result.AddError($"--scope: '{text}' is not a scope: read, user, input or service:<name>");
+            if (new Option[] { publicKey, keyFile, bulk.From }.Count(option => result.GetResult(option) is not null) != 1)
+                result.AddError("Give the recipient's key: either --pubkey or --key-file, or many with --from.");
+            ask.Check(result);
+            bulk.Check(result, userId, file);
             if (result.GetResult(file) is not null && result.GetValue<string>("--output") == "json")
                 result.AddError("--out and --output json do not go together: the JSON holds the token.");
         });
@@ -52,6 +57,8 @@ internal static class TokenCommands
         {
             var parse = session.Parse;
             var output = session.Output;
+            if (bulk.IsUsed(parse))
+                return await BulkTokens.IssueAsync(session, bulk, ask.Request(parse), cancellationToken);
             if (!TryGetKey(parse.GetValue(publicKey), parse.GetValue(keyFile), output, out var key, out var complaint))
                 return output.Misused(complaint);
             SecretFile? reserved = null;
@@ -59,16 +66,45 @@ internal static class TokenCommands
                 return output.Failed(taken.Value);
             using (reserved)
             {
-                var answer = await session.Gateway.IssueTokenAsync(new TokenRequest(
-                    key, parse.GetValue(scope), (long)(parse.GetValue(expires) ?? ExpiresDefault).TotalSeconds, parse.GetValue(tenant), parse.GetValue(userId)), cancellationToken);
+                var answer = await session.Gateway.IssueTokenAsync(ask.Request(parse) with { SubjectPubkey = key, UserId = parse.GetValue(userId) }, null, cancellationToken);
                 if (!answer.IsAccepted || output.AsJson)
                     return output.Finish(answer, static _ => { });
-                return Deliver(answer, output, reserved);
+                return Deliver(answer, output, reserved, _ => "token issued", out var refused) is null ? refused : ExitCode.Done;
             }
         });
     }
 
-    private static bool TryGetKey(VerifyingKey? given, string? keyFile, Output output, out string key, out Complaint complaint)
+    private static Verb Renew(GlobalOptions globals)
+    {
+        var keyFile = new Option<string?>("--key-file") { HelpName = "FILE", Description = $"The token's own key. Default: {GlobalOptions.KeyFileVariable}" };
+        var file = new Option<string?>("--out") { HelpName = "FILE", Description = "Write the token to this new file (mode 0600) and not to standard output" };
+        var verb = new Verb("renew", "Get your own token as it would be issued today",
+            "foundry token renew --token-file alice.token --key-file alice.key --out alice.new.token")
+        {
+            Details = ["Mends a token that is refused because roles have changed (stale_policy). It has the same rights or fewer and the same end, so it is no way to a longer life; where nothing has changed, it is the same token."],
+        };
+        verb.Options.Add(keyFile);
+        verb.Options.Add(file);
+        return verb.Runs(globals, keyFile: keyFile, body: async (session, cancellationToken) =>
+        {
+            var output = session.Output;
+            if (session.Key is null)
+                return output.Misused(new Complaint("only who holds the token's key can renew it", $"name the key's file with --key-file or in {GlobalOptions.KeyFileVariable}"));
+            SecretFile? reserved = null;
+            if (session.Parse.GetValue(file) is { } path && !SecretFile.TryReserve(path, out reserved, out var taken))
+                return output.Failed(taken.Value);
+            using (reserved)
+            {
+                var answer = await session.Gateway.RenewTokenAsync(cancellationToken);
+                if (!answer.IsAccepted || output.AsJson)
+                    return output.Finish(answer, static _ => { });
+                return Deliver(answer, output, reserved, issued => issued.Token == session.Token!.Current ? "nothing has changed: this is the same token" : "token renewed", out var refused) is null ? refused : ExitCode.Done;
+            }
+        });
+    }
+
+    /// <summary>The recipient's key, from the command line or from its file.</summary>
+    internal static bool TryGetKey(VerifyingKey? given, string? keyFile, Output output, out string key, out Complaint complaint)
     {
         key = given?.X ?? "";
         complaint = default;
@@ -86,21 +122,17 @@ internal static class TokenCommands
         return true;
     }
 
-    private static int Deliver(Answer answer, Output output, SecretFile? file)
+    /// <summary>Hands an issued token over: to its file, else to standard output; what it is good for goes to standard error.</summary>
+    internal static IssuedToken? Deliver(Answer answer, Output output, SecretFile? file, Func<IssuedToken, string> what, out int exit)
     {
-        IssuedToken issued;
-        try
+        exit = ExitCode.Done;
+        if (!TryReadIssued(answer, out var issued))
         {
-            issued = JsonSerializer.Deserialize(answer.Body, WireJson.Default.IssuedToken)!;
+            exit = output.Refused(answer with { Failure = "the gateway's answer is not an issued token" });
+            return null;
         }
-        catch (JsonException)
-        {
-            return output.Refused(answer with { Failure = "the gateway's answer is not an issued token" });
-        }
-        if (issued?.Token is null)
-            return output.Refused(answer with { Failure = "the gateway's answer holds no token" });
         file?.Write(issued.Token);
-        output.Note("token issued");
+        output.Note(what(issued));
         output.Detail("token id", issued.TokenId);
         output.Detail("tenant", issued.TenantId);
         output.Detail("scope", issued.Scope);
@@ -109,7 +141,23 @@ internal static class TokenCommands
         output.Detail("expires at", issued.ExpiresAt.ToString("O"));
         if (file is null)
             output.Line(issued.Token);
-        return ExitCode.Done;
+        return issued;
+    }
+
+    /// <summary>Reads the answer to an issue.</summary>
+    internal static bool TryReadIssued(Answer answer, [NotNullWhen(true)] out IssuedToken? issued)
+    {
+        issued = null;
+        try
+        {
+            issued = JsonSerializer.Deserialize(answer.Body, WireJson.Default.IssuedToken);
+        }
+        catch (JsonException)
+        {
+            // As good as none.
+        }
+        issued = issued is { Token: not null, TokenId: not null, SubjectPubkey: not null } ? issued : null;
+        return issued is not null;
     }
 
     private static Verb Verify(GlobalOptions globals)
@@ -143,17 +191,33 @@ internal static class TokenCommands
 
     private static Verb Revoke(GlobalOptions globals)
     {
-        var subject = new Argument<string>("ID_OR_PUBKEY") { Description = "A token's ID, or a public key: then every token of that key that you may reach" };
-        var verb = new Verb("revoke", "Revoke a token, or all of a key's; in force within a second",
-            "foundry token revoke 019a2b3c-0000-7000-8000-000000000000") { subject };
+        var subject = new Argument<string?>("ID_OR_PUBKEY") { Arity = ArgumentArity.ZeroOrOne, Description = "A token's ID, or a public key: then every token of that key that you may reach" };
+        var descendants = new Option<bool>("--descendants") { Description = "And everything that was issued under it" };
+        var bulk = new BulkOptions("Revoke what each line of this file names: a token's ID or a public key; or, of a bulk issue's result file, every token in it");
+        var verb = new Verb("revoke", "Revoke a token, all of a key's, or those of a list; in force within a second",
+            "foundry token revoke 019a2b3c-0000-7000-8000-000000000000",
+            "foundry token revoke --from old-ids.txt")
+        { Details = [BulkOptions.Details] };
+        verb.Arguments.Add(subject);
+        foreach (var option in (Option[])[descendants, .. bulk.All])
+            verb.Options.Add(option);
+        verb.Validators.Add(result =>
+        {
+            if (result.GetResult(subject)?.Tokens.Count is > 0 == result.GetResult(bulk.From) is not null)
+                result.AddError("Say what to revoke: a token's ID or a public key, or many with --from.");
+            bulk.Check(result);
+        });
         return verb.Runs(globals, async (session, cancellationToken) =>
         {
+            var withDescendants = session.Parse.GetValue(descendants);
+            if (bulk.IsUsed(session.Parse))
+                return await BulkTokens.RevokeAsync(session, bulk, withDescendants, cancellationToken);
             var given = session.Parse.GetValue(subject)!;
             // A key has many spellings and the path takes one.
             var target = VerifyingKey.TryParse(given, out var key) ? key.X : given;
             if (!Take.IsId(target))
                 return session.Output.Misused(new Complaint($"'{given}' is neither a token's ID nor a public key", "'foundry token list' shows both"));
-            var answer = await session.Gateway.RevokeTokenAsync(target, cancellationToken);
+            var answer = await session.Gateway.RevokeTokenAsync(target, withDescendants, cancellationToken);
             return session.Output.Finish(answer, _ => session.Output.Note($"revoked {target}"));
         });
     }

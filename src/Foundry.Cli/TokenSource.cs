@@ -44,6 +44,12 @@ internal sealed class TokenSource
     public string? Claim(string name) =>
         Claims() is { } claims && claims.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.String ? value.GetString() : null;
 
+    /// <summary>Whether it is bound to its key, and so good only with a proof of that key.</summary>
+    public bool IsBound => Claims() is { } claims && claims.TryGetProperty("cnf", out _);
+
+    /// <summary>Whether it was issued to this key.</summary>
+    public bool IsOf(VerifyingKey key) => Claim("subject_pubkey") == key.X;
+
     public static bool TryOpen(string? file, Surroundings surroundings, [NotNullWhen(true)] out TokenSource? source, [NotNullWhen(false)] out Complaint? complaint)
     {
         source = null;

@@ -18,12 +18,13 @@ internal sealed class Verb(string name, string summary, params string[] examples
     /// <param name="globals">The global options.</param>
     /// <param name="body">The command; returns an <see cref="ExitCode"/>.</param>
     /// <param name="sendsToken">False for the few calls that need no caller.</param>
-    public Verb Runs(GlobalOptions globals, Func<Session, CancellationToken, Task<int>> body, bool sendsToken = true)
+    /// <param name="keyFile">The option that names the caller's key, where there is one beside the environment's.</param>
+    public Verb Runs(GlobalOptions globals, Func<Session, CancellationToken, Task<int>> body, bool sendsToken = true, Option<string?>? keyFile = null)
     {
         SetAction(async (parse, cancellationToken) =>
         {
             var output = globals.OutputOf(parse);
-            if (!globals.TryOpen(parse, output, sendsToken, out var session, out var complaint))
+            if (!globals.TryOpen(parse, output, sendsToken, keyFile, out var session, out var complaint))
                 return output.Misused(complaint.Value);
             using (session)
                 return await body(session, cancellationToken);

@@ -56,6 +56,8 @@ public static class Gateway
         // Authenticate
         services.AddSingleton<Authenticate.TenantDirectory>();
         services.AddSingleton<VerdictCache>();
+        services.AddSingleton<SeenProofs>();
+        services.AddSingleton<ProofChecker>();
         services.AddSingleton<AddressLane>();
         services.AddSingleton<Authenticator>();
         services.AddSingleton<FeedFollower>();

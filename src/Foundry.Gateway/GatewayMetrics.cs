@@ -18,6 +18,7 @@ internal sealed class GatewayMetrics
     private readonly Counter<long> _unfilterable;
     private readonly Counter<long> _dropped;
     private readonly Counter<long> _reloads;
+    private readonly Counter<long> _localProofs;
     private readonly Histogram<double> _duration;
 
     /// <summary>Makes the instruments.</summary>
@@ -31,6 +32,7 @@ internal sealed class GatewayMetrics
         _unfilterable = meter.CreateCounter<long>("foundry.unfilterable_responses", description: "Answers that could not be filtered and were not passed on");
         _dropped = meter.CreateCounter<long>("foundry.refusal_records_dropped", description: "Refusals that could not be recorded");
         _reloads = meter.CreateCounter<long>("foundry.config_reloads", description: "Changed route files by result: applied or refused");
+        _localProofs = meter.CreateCounter<long>("foundry.proof_replay_local", description: "Proofs of possession whose first use was checked at this gateway alone, the store being away");
         _duration = meter.CreateHistogram("http.server.request.duration", "s", "Duration of requests", tags: null,
             advice: new InstrumentAdvice<double> { HistogramBucketBoundaries = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10] });
     }
@@ -67,6 +69,9 @@ internal sealed class GatewayMetrics
 
     /// <summary>Counts a refusal whose record was dropped.</summary>
     public void RefusalRecordDropped() => _dropped.Add(1);
+
+    /// <summary>Counts a proof that only this gateway was asked about.</summary>
+    public void ProofCheckedLocally() => _localProofs.Add(1);
 
     private static string MethodOf(string method) => method is "GET" or "HEAD" or "POST" or "PUT" or "PATCH" or "DELETE" or "OPTIONS" ? method : "_OTHER";
 }

@@ -44,7 +44,7 @@ internal sealed class GatewayPipeline(Matcher matcher, Authenticator authenticat
             }
 
             // 3 Authenticate: who is calling?
-            var (caller, stranger) = await authenticator.AuthenticateAsync(context, exchange.Route!);
+            var (caller, stranger) = await authenticator.AuthenticateAsync(exchange);
             if (caller is null)
             {
                 await RefuseAsync(exchange, stranger!);

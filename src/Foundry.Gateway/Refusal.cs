@@ -44,7 +44,7 @@ internal sealed record Refusal(ErrorCode Error, string Detail)
         Tokens.TokenRefusal.Revoked => "The token was revoked.",
         Tokens.TokenRefusal.TenantSuspended => "The tenant is suspended: ask the platform's operator.",
         Tokens.TokenRefusal.StalePolicy => "The workspace's policy has changed: renew the token.",
-        Tokens.TokenRefusal.InvalidProof => "The token must be sent with a proof of possession.",
+        Tokens.TokenRefusal.InvalidProof => "Send the token as DPoP, with one proof of possession by its subject key, made for this request and not used before.",
         _ => throw new ArgumentOutOfRangeException(nameof(reason)),
     })
     { TokenRefusal = reason };

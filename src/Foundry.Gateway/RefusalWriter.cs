@@ -15,8 +15,7 @@ internal static class RefusalWriter
     {
         var headers = context.Response.Headers;
         if (refusal.TokenRefusal is { } reason)
-            // RFC 6750 section 3: a request without credentials gets a bare challenge.
-            headers.WWWAuthenticate = reason == TokenRefusal.Missing ? "Bearer" : "Bearer error=\"invalid_token\"";
+            headers.WWWAuthenticate = reason.Challenges();
         if (refusal.Allow is { } allow)
             headers.Allow = allow;
         if (refusal.RetryAfter is { } wait)

@@ -75,6 +75,7 @@ public static class Issuance
         services.AddSingleton<Readiness>();
         services.AddSingleton<Feed>();
         services.AddSingleton<TokenBook>();
+        services.AddSingleton<Renewal>();
         services.AddSingleton<TenantVms>();
         services.AddSingleton<TenantBook>();
         services.AddSingleton(parts);
@@ -107,6 +108,7 @@ public static class Issuance
         app.MapChanges();
         app.MapTenants();
         app.MapTokens();
+        app.MapRenewal();
         app.MapKeys();
         app.MapParts();
     }

@@ -22,7 +22,7 @@ internal sealed record InvalidTokenResult(TokenRefusal Reason) : IResult
     /// <inheritdoc/>
     public Task ExecuteAsync(HttpContext httpContext)
     {
-        httpContext.Response.Headers.WWWAuthenticate = Reason == TokenRefusal.Missing ? "Bearer" : "Bearer error=\"invalid_token\"";
+        httpContext.Response.Headers.WWWAuthenticate = Reason.Challenges();
         return Problems.WriteAsync(httpContext, Problems.Of(httpContext, ErrorCode.InvalidToken, $"The token is refused: {Reason.WireName()}.") with { Reason = Reason.WireName() });
     }
 }

@@ -118,6 +118,12 @@ internal static class Schema
         );
         """;
 
+    private const string Proof = """
+        ALTER TABLE tokens ADD COLUMN bound BIGINT NOT NULL DEFAULT 0;
+        ALTER TABLE tokens ADD COLUMN renews TEXT NULL;
+        CREATE INDEX tokens_by_renewed ON tokens (renews) WHERE renews IS NOT NULL;
+        """;
+
     /// <summary>Oldest first; never edited once released.</summary>
-    public static readonly IReadOnlyList<string> Migrations = [Outbox.Migration + "\n" + First, ChangesChained, TokensAndTenantsInDepth, KeysAndParts];
+    public static readonly IReadOnlyList<string> Migrations = [Outbox.Migration + "\n" + First, ChangesChained, TokensAndTenantsInDepth, KeysAndParts, Proof];
 }

@@ -55,6 +55,8 @@ public sealed record Assertion
     public string? TokenId { get; init; }
     /// <summary>When the caller's token ends, Unix seconds.</summary>
     public long? TokenExp { get; init; }
+    /// <summary>True where the caller has proved to hold the key that the token names (RFC 9449).</summary>
+    public bool? Proof { get; init; }
     /// <summary>The request, of a write.</summary>
     public string? RequestId { get; init; }
 

@@ -1,6 +1,7 @@
 // The capability token: CONTRACT section 2. JWT claims: RFC 7519 section 4; cnf.jkt: RFC 7800, RFC 9449 section 6.1.
 using System.Diagnostics.CodeAnalysis;
 using System.Text.Json;
+using System.Text.Unicode;
 
 namespace Foundry.Tokens;
 
@@ -72,6 +73,9 @@ public sealed record CapabilityToken
             return false;
         }
         refusal = TokenRefusal.Malformed;
+        // The reader looks at the text of known claims alone.
+        if (!Utf8.IsValid(jws.Payload))
+            return false;
         CapabilityToken? read;
         try
         {

@@ -14,22 +14,15 @@ public sealed class Jws
     /// <summary>Characters of the longest JWS that is looked at where the reader names no other bound.</summary>
     public const int CharsMax = 8 * 1024;
 
-    private readonly byte[] _signed;
-    private readonly byte[] _signature;
+    private readonly Parts _parts;
 
-    private Jws(string kid, byte[] signed, byte[] payload, byte[] signature)
-    {
-        Kid = kid;
-        Payload = payload;
-        _signed = signed;
-        _signature = signature;
-    }
+    private Jws(string kid, Parts parts) => (Kid, _parts) = (kid, parts);
 
     /// <summary>Which key is said to have signed.</summary>
     public string Kid { get; }
 
     /// <summary>The payload; believe it only after <see cref="IsSignedBy"/>.</summary>
-    public byte[] Payload { get; }
+    public byte[] Payload => _parts.Payload;
 
     /// <summary>Signs a payload.</summary>
     /// <param name="key">Who signs.</param>
@@ -38,7 +31,11 @@ public sealed class Jws
     public static string Sign(SigningKey key, string typ, ReadOnlySpan<byte> payload)
     {
         ArgumentNullException.ThrowIfNull(key);
-        var header = Encoding.ASCII.GetBytes($$"""{"alg":"EdDSA","typ":"{{typ}}","kid":"{{key.Kid}}"}""");
+        return Sign(key, Encoding.ASCII.GetBytes($$"""{"alg":"EdDSA","typ":"{{typ}}","kid":"{{key.Kid}}"}"""), payload);
+    }
+
+    internal static string Sign(SigningKey key, ReadOnlySpan<byte> header, ReadOnlySpan<byte> payload)
+    {
         var signed = $"{Base64UrlText.Encode(header)}.{Base64UrlText.Encode(payload)}";
         return $"{signed}.{Base64UrlText.Encode(key.Sign(Encoding.ASCII.GetBytes(signed)))}";
     }
@@ -54,6 +51,33 @@ public sealed class Jws
         ArgumentNullException.ThrowIfNull(text);
         jws = null;
         refusal = TokenRefusal.Malformed;
+        if (!TrySplit(text, charsMax, out var parts))
+            return false;
+        if (!TryReadHeader(parts.Header, out var alg, out var headerTyp, out var kid))
+            return false;
+        if (alg is not ("EdDSA" or "Ed25519"))
+        {
+            refusal = TokenRefusal.UnsupportedAlgorithm;
+            return false;
+        }
+        if (headerTyp != typ || kid is null || parts.Signature.Length != VerifyingKey.SignatureBytes)
+            return false;
+        jws = new Jws(kid, parts);
+        return true;
+    }
+
+    /// <summary>Whether this key made the signature.</summary>
+    /// <param name="key">The key that <see cref="Kid"/> was found to name.</param>
+    public bool IsSignedBy(VerifyingKey key)
+    {
+        ArgumentNullException.ThrowIfNull(key);
+        return key.Verify(_parts.Signed, _parts.Signature);
+    }
+
+    /// <summary>Three canonical base64url segments, and nothing else.</summary>
+    internal static bool TrySplit(string text, int charsMax, [NotNullWhen(true)] out Parts? parts)
+    {
+        parts = null;
         if (text.Length > charsMax)
             return false;
         var first = text.IndexOf('.', StringComparison.Ordinal);
@@ -64,25 +88,8 @@ public sealed class Jws
             || !Base64UrlText.TryDecode(text.AsSpan(first + 1, second - first - 1), out var payload)
             || !Base64UrlText.TryDecode(text.AsSpan(second + 1), out var signature))
             return false;
-        if (!TryReadHeader(header, out var alg, out var headerTyp, out var kid))
-            return false;
-        if (alg is not ("EdDSA" or "Ed25519"))
-        {
-            refusal = TokenRefusal.UnsupportedAlgorithm;
-            return false;
-        }
-        if (headerTyp != typ || kid is null || signature.Length != VerifyingKey.SignatureBytes)
-            return false;
-        jws = new Jws(kid, Encoding.ASCII.GetBytes(text[..second]), payload, signature);
+        parts = new Parts(header, payload, signature, Encoding.ASCII.GetBytes(text[..second]));
         return true;
-    }
-
-    /// <summary>Whether this key made the signature.</summary>
-    /// <param name="key">The key that <see cref="Kid"/> was found to name.</param>
-    public bool IsSignedBy(VerifyingKey key)
-    {
-        ArgumentNullException.ThrowIfNull(key);
-        return key.Verify(_signed, _signature);
     }
 
     private static bool TryReadHeader(byte[] header, out string? alg, out string? typ, out string? kid)
@@ -118,6 +125,9 @@ public sealed class Jws
             return false;
         }
     }
+
+    /// <summary>The segments of a JWS, decoded, and what its signature is over.</summary>
+    internal sealed record Parts(byte[] Header, byte[] Payload, byte[] Signature, byte[] Signed);
 
     internal static readonly JsonDocumentOptions StrictDocument = new() { AllowDuplicateProperties = false, MaxDepth = 16 };
 }

@@ -12,4 +12,5 @@ namespace Foundry.Tokens;
 [JsonSerializable(typeof(CapabilityToken))]
 [JsonSerializable(typeof(TrustSet))]
 [JsonSerializable(typeof(Assertion))]
+[JsonSerializable(typeof(DpopClaims))]
 internal sealed partial class TokenJson : JsonSerializerContext;

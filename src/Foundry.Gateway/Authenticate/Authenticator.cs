@@ -8,21 +8,21 @@ using Foundry.Tokens;
 namespace Foundry.Gateway.Authenticate;
 
 /// <summary>Who is calling? Answered locally, from the token and from what issuance has said (CONTRACT section 2).</summary>
-internal sealed class Authenticator(TenantDirectory directory, VerdictCache verdicts, TrustFollower trust, AddressLane addresses, TimeProvider time)
+internal sealed class Authenticator(TenantDirectory directory, VerdictCache verdicts, ProofChecker proofs, TrustFollower trust, AddressLane addresses, TimeProvider time)
 {
-    private const string Bearer = "Bearer ";
+    private static readonly string[] Schemes = ["Bearer", ProofChecker.Scheme];
 
     /// <summary>Finds the caller of a request.</summary>
-    /// <param name="context">The request.</param>
-    /// <param name="route">The route it is on.</param>
+    /// <param name="exchange">The request, its route known.</param>
     /// <returns>The caller, or why nobody is let in.</returns>
-    public async ValueTask<(Caller? Caller, Refusal? Refusal)> AuthenticateAsync(HttpContext context, RoutePolicy route)
+    public async ValueTask<(Caller? Caller, Refusal? Refusal)> AuthenticateAsync(Exchange exchange)
     {
+        var (context, route) = (exchange.Context, exchange.Route!);
         if (route.Scope.AllowsAnonymous)
             return addresses.TrySpend(context) is { } limited ? (null, limited) : (Caller.Nobody, null);
         if (!directory.IsKnown)
             return (null, new Refusal(ErrorCode.NotReady, "The gateway has not heard from issuance yet.") { RetryAfter = TimeSpan.FromSeconds(1) });
-        if (!TryReadHeader(context, out var text, out var malformed))
+        if (!TryReadHeader(context, out var scheme, out var text, out var malformed))
             return (null, addresses.TrySpend(context) ?? Refusal.InvalidToken(malformed));
 
         var keys = trust.TokenKeys;
@@ -42,44 +42,50 @@ internal sealed class Authenticator(TenantDirectory directory, VerdictCache verd
                 return (null, addresses.TrySpend(context) ?? Refusal.InvalidToken(refusal));
             verdicts.Add(text, keys, token);
         }
-        return Check(token, route) is { } reason ? (null, Refusal.InvalidToken(reason)) : (ToCaller(token), null);
+        if (Check(token, route, out var tenant) is { } reason)
+            return (null, Refusal.InvalidToken(reason));
+        var (proved, unproved) = await proofs.CheckAsync(exchange, text, token, scheme, tenant);
+        // Who has only a copy of somebody's token is a stranger too.
+        return unproved is null ? (ToCaller(token, proved), null)
+            : (null, unproved.TokenRefusal is null ? unproved : addresses.TrySpend(context) ?? unproved);
     }
 
     /// <summary>What is checked on every use, cached verdict or not.</summary>
-    private TokenRefusal? Check(CapabilityToken token, RoutePolicy route)
+    private TokenRefusal? Check(CapabilityToken token, RoutePolicy route, out Tenant? tenant)
     {
+        tenant = null;
         if (token.Check(trust.Current!.Issuer, time.GetUtcNow()) is { } refusal)
             return refusal;
         if (directory.IsRevoked(token.Jti))
             return TokenRefusal.Revoked;
-        // Sent as Bearer, a token bound to a key proves nothing about the sender.
-        if (token.Cnf is not null)
-            return TokenRefusal.InvalidProof;
         if (token.TenantId is null)
             return null;
-        if (directory.Find(token.TenantId) is not { } tenant)
+        tenant = directory.Find(token.TenantId);
+        if (tenant is null)
             return TokenRefusal.Revoked; // Tokens die with their tenant.
-        if (tenant.RequireProof)
-            return TokenRefusal.InvalidProof;
         // Heartbeats of a suspended tenant go on: a running VM stays counted.
         return tenant.Status == Tenant.Suspended && !route.HeartbeatLane ? TokenRefusal.TenantSuspended : null;
     }
 
-    private static Caller ToCaller(CapabilityToken token) =>
-        new(token, Scope.TryParseStored(token.Scope, out var scope) ? scope : throw new InvalidOperationException("A verified token has a valid scope."));
+    private static Caller ToCaller(CapabilityToken token, bool proved) =>
+        new(token, Scope.TryParseStored(token.Scope, out var scope) ? scope : throw new InvalidOperationException("A verified token has a valid scope."), proved);
 
-    private static bool TryReadHeader(HttpContext context, [NotNullWhen(true)] out string? token, out TokenRefusal refusal)
+    /// <summary>Exactly one header, of a scheme of ours and a token.</summary>
+    private static bool TryReadHeader(HttpContext context, [NotNullWhen(true)] out string? scheme, [NotNullWhen(true)] out string? token, out TokenRefusal refusal)
     {
-        token = null;
+        (scheme, token) = (null, null);
         refusal = TokenRefusal.Missing;
         var header = context.Request.Headers.Authorization;
         if (header.Count == 0)
             return false;
         refusal = TokenRefusal.Malformed;
-        if (header.Count > 1 || header[0] is not { } value || !value.StartsWith(Bearer, StringComparison.OrdinalIgnoreCase) || value.Length > Bearer.Length + Jws.CharsMax
-            || !System.Text.Ascii.IsValid(value))
+        if (header.Count > 1 || header[0] is not { } value || !System.Text.Ascii.IsValid(value))
             return false;
-        token = value[Bearer.Length..];
+        var space = value.IndexOf(' ', StringComparison.Ordinal);
+        scheme = space < 0 ? null : Schemes.FirstOrDefault(known => value.AsSpan(0, space).Equals(known, StringComparison.OrdinalIgnoreCase));
+        if (scheme is null || value.Length - space - 1 > Jws.CharsMax)
+            return false;
+        token = value[(space + 1)..];
         return true;
     }
 }

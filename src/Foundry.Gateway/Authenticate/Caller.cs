@@ -5,7 +5,8 @@ namespace Foundry.Gateway.Authenticate;
 /// <summary>Who is calling, as far as a checked token says; <see cref="Nobody"/> on anonymous routes.</summary>
 /// <param name="Token">The token's claims.</param>
 /// <param name="Scope">Its scope.</param>
-internal sealed record Caller(CapabilityToken? Token, Scope Scope)
+/// <param name="Proved">Whether the sender has proved to hold the key that the token names.</param>
+internal sealed record Caller(CapabilityToken? Token, Scope Scope, bool Proved = false)
 {
     /// <summary>No token was needed, and none was looked at.</summary>
     public static readonly Caller Nobody = new(null, default);

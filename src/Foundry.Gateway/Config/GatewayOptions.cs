@@ -1,8 +1,13 @@
+using System.Net;
+using Foundry.Tokens;
+
 namespace Foundry.Gateway.Config;
 
 /// <summary>The <c>Gateway</c> section of the settings. Unknown keys in it stop the start.</summary>
 internal sealed class GatewayOptions
 {
+    private const int OriginsMax = 16;
+
     /// <summary>Where clients and nodes come in.</summary>
     public string Listen { get; set; } = "http://127.0.0.1:9221";
     /// <summary>Where operators look: health, metrics, config status.</summary>
@@ -11,6 +16,11 @@ internal sealed class GatewayOptions
     public bool AllowPublicListen { get; set; }
     /// <summary>Whether <see cref="OpsListen"/> may be a non-loopback address.</summary>
     public bool AllowPublicOpsListen { get; set; }
+    /// <summary>
+    /// The origins that clients reach the gateway by, for proofs of possession; behind a TLS proxy <c>https://…</c>. Default: what follows from
+    /// <see cref="Listen"/>.
+    /// </summary>
+    public string[]? PublicOrigins { get; set; }
     /// <summary>This gateway's name among several.</summary>
     public string Name { get; set; } = "gateway";
     /// <summary>State folder; default <c>$FOUNDRY_DATA/gateway</c>.</summary>
@@ -32,6 +42,18 @@ internal sealed class GatewayOptions
     /// <summary>Requests a second that an address may make without a valid token.</summary>
     public int AnonymousPerSecond { get; set; } = 20;
 
+    /// <summary><see cref="PublicOrigins"/>, or the addresses that <see cref="Listen"/> is reached by from this machine.</summary>
+    /// <param name="port">The port that is listened on; <see cref="Listen"/> may leave it to the system.</param>
+    public IReadOnlyList<string> Origins(int port)
+    {
+        if (PublicOrigins is { Length: > 0 })
+            return PublicOrigins;
+        var host = new Uri(Listen).Host;
+        return IPAddress.TryParse(host.Trim('[', ']'), out var address) && !IPAddress.IsLoopback(address) && !address.Equals(IPAddress.Any) && !address.Equals(IPAddress.IPv6Any)
+            ? [$"http://{host}:{port}"]
+            : [$"http://127.0.0.1:{port}", $"http://localhost:{port}", $"http://[::1]:{port}"];
+    }
+
     /// <summary>What is wrong with the values, each with the key and what would be right.</summary>
     public IEnumerable<string> Problems()
     {
@@ -50,6 +72,11 @@ internal sealed class GatewayOptions
         // What nobody knows the outcome of is settled after both; the contract says 30 s.
         if (CreateDeadline + ReconcileInterval > TimeSpan.FromSeconds(29))
             yield return $"Gateway:CreateDeadline and Gateway:ReconcileInterval are {CreateDeadline} and {ReconcileInterval}: together at most 00:00:29";
+        if (PublicOrigins?.Length > OriginsMax)
+            yield return $"Gateway:PublicOrigins has {PublicOrigins.Length} entries: at most {OriginsMax}";
+        foreach (var origin in PublicOrigins ?? [])
+            if (!HttpTarget.TryParse(origin, out var parsed) || parsed.Path != "/" || origin.AsSpan().ContainsAny('?', '#'))
+                yield return $"Gateway:PublicOrigins has '{origin}': use http:// or https:// with host and port and no path, such as https://gateway.example";
         if (AnonymousPerSecond is < 1 or > 100_000)
             yield return $"Gateway:AnonymousPerSecond is {AnonymousPerSecond}: 1 to 100000";
     }

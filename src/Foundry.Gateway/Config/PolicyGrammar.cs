@@ -58,12 +58,15 @@ internal static partial class PolicyGrammar
                 "foundry.filter" => policy with { Filter = ReadFilter(value, message => Error("Metadata.foundry.filter", message)) },
                 "foundry.quota" => policy with { Quota = ReadQuota(value, message => Error("Metadata.foundry.quota", message)) },
                 "foundry.audit" => policy with { AuditEvent = ReadAudit(value, message => Error("Metadata.foundry.audit", message)) },
+                "foundry.proof" => policy with { RequiresProof = ReadProof(value, message => Error("Metadata.foundry.proof", message)) },
                 "foundry.body" => policy with { OpaqueBody = ReadBody(value, message => Error("Metadata.foundry.body", message)) },
                 "foundry.rate_cost" => ReadRateCost(policy, value, message => Error("Metadata.foundry.rate_cost", message)),
                 _ => Unknown(policy, key, Error),
             };
         if (policy.Filter is not null && (policy.Own is not null || methods.Any(method => method != "GET")))
             Error("Metadata.foundry.filter", "belongs to a route that takes GET alone and lists; use foundry.own for single objects");
+        if (policy.RequiresProof && scope is { AllowsAnonymous: true })
+            Error("Metadata.foundry.proof", "belongs to a route that needs a token: an anonymous caller has no key to prove");
         if (policy.Quota == QuotaEffect.Destroy && policy.Own?.At is null)
             Error("Metadata.foundry.quota", "destroy needs foundry.own to say which object the path names");
         if (policy.Quota != QuotaEffect.None && policy.AuditEvent is null)
@@ -73,7 +76,7 @@ internal static partial class PolicyGrammar
 
     private static RoutePolicy Unknown(RoutePolicy policy, string key, Action<string, string> error)
     {
-        error($"Metadata.{key}", "is not known: foundry.scope, foundry.methods, foundry.own, foundry.filter, foundry.quota, foundry.audit, foundry.rate_cost, foundry.body");
+        error($"Metadata.{key}", "is not known: foundry.scope, foundry.methods, foundry.own, foundry.filter, foundry.quota, foundry.proof, foundry.audit, foundry.rate_cost, foundry.body");
         return policy;
     }
 
@@ -135,6 +138,13 @@ internal static partial class PolicyGrammar
             return text;
         error($"is {EventTypes.VmCreated} or {EventTypes.VmDestroyed}");
         return null;
+    }
+
+    private static bool ReadProof(string text, Action<string> error)
+    {
+        if (text != "required")
+            error("is 'required', or left out where the token decides");
+        return text == "required";
     }
 
     private static bool ReadBody(string text, Action<string> error)

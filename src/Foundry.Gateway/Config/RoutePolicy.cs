@@ -22,6 +22,8 @@ internal sealed record RoutePolicy(string RouteId, string ClusterId, RoutePath P
     public int RateCost { get; init; } = 1;
     /// <summary>Whether requests go by the nodes' own lane instead of the tenant's rate.</summary>
     public bool HeartbeatLane { get; init; }
+    /// <summary>Whether the sender must prove to hold the token's key.</summary>
+    public bool RequiresProof { get; init; }
     /// <summary>Whether the body is the caller's own text, not to be read as JSON.</summary>
     public bool OpaqueBody { get; init; }
 }

@@ -12,7 +12,7 @@ namespace Foundry.Gateway.Forward;
 internal sealed class CallerAssertions(ServiceIdentity identity, TimeProvider time)
 {
     private const int ReadsMax = 50_000;
-    private readonly ConcurrentDictionary<(string Token, string Cluster), (string Text, DateTimeOffset Until)> _reads = new();
+    private readonly ConcurrentDictionary<(string Token, bool Proved, string Cluster), (string Text, DateTimeOffset Until)> _reads = new();
 
     /// <summary>An assertion that GET and HEAD may carry.</summary>
     /// <param name="caller">For whom.</param>
@@ -20,7 +20,8 @@ internal sealed class CallerAssertions(ServiceIdentity identity, TimeProvider ti
     public string Read(Caller caller, string cluster)
     {
         var now = time.GetUtcNow();
-        var key = (caller.Token?.Jti ?? "", cluster);
+        // A read that proved nothing must not borrow the assertion of one that did.
+        var key = (caller.Token?.Jti ?? "", caller.Proved, cluster);
         if (_reads.TryGetValue(key, out var known) && now < known.Until)
             return known.Text;
         if (_reads.Count >= ReadsMax)
@@ -56,5 +57,6 @@ internal sealed class CallerAssertions(ServiceIdentity identity, TimeProvider ti
         SubjectPubkey = caller.Token?.SubjectPubkey,
         TokenId = caller.Token?.Jti,
         TokenExp = caller.Token?.Exp,
+        Proof = caller.Proved ? true : null,
     };
 }

@@ -89,8 +89,8 @@ internal readonly record struct Outcome<T>(T? Value, IResult? Refusal)
 /// <summary>A journal's transaction in hand. Everything in it commits together or not at all.</summary>
 internal sealed class JournalEntry
 {
-    // SQLite finds each parameter by going through their names, so that a statement of many costs more than several of few.
-    private const int RowsPerStatement = 40;
+    /// <summary>Values of one column that a statement takes at a time: SQLite finds each parameter by going through their names, so that a statement of many costs more than several of few.</summary>
+    public const int RowsPerStatement = 40;
 
     private readonly DbTransaction _transaction;
     private readonly int _changesKept;

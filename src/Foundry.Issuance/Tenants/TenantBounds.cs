@@ -27,16 +27,16 @@ internal static class TenantBounds
             return Callers.Invalid($"storage_quota_gb: a whole number from 0 to {StorageGbMax}.");
         if (request.ApiRateLimitRpm is null)
             return Callers.Invalid($"api_rate_limit_rpm: a whole number from 1 to {RpmMax}.");
-        return Refuse(request.DisplayName, request.MaxVms, request.StorageQuotaGb, request.ApiRateLimitRpm, request.MaxRamMb, request.RequireProof);
+        return Refuse(request.DisplayName, request.MaxVms, request.StorageQuotaGb, request.ApiRateLimitRpm, request.MaxRamMb);
     }
 
     /// <summary>Why a change is refused, or null.</summary>
     public static Refused? Refuse(TenantPatch patch) =>
         patch.Status is not (null or Tenant.Active or Tenant.Suspended)
             ? Callers.Invalid("status: active or suspended.")
-            : Refuse(patch.DisplayName, patch.MaxVms, patch.StorageQuotaGb, patch.ApiRateLimitRpm, patch.MaxRamMb, patch.RequireProof);
+            : Refuse(patch.DisplayName, patch.MaxVms, patch.StorageQuotaGb, patch.ApiRateLimitRpm, patch.MaxRamMb);
 
-    private static Refused? Refuse(string? name, int? vms, int? storage, int? rpm, int? ram, bool? proof)
+    private static Refused? Refuse(string? name, int? vms, int? storage, int? rpm, int? ram)
     {
         if (name is not null && (name.Length is 0 or > DisplayNameCharsMax || name.Any(char.IsControl) || string.IsNullOrWhiteSpace(name)))
             return Callers.Invalid($"display_name: 1 to {DisplayNameCharsMax} characters, no control characters.");
@@ -46,9 +46,6 @@ internal static class TenantBounds
             return Callers.Invalid($"storage_quota_gb: a whole number from 0 to {StorageGbMax}.");
         if (rpm is < 1 or > RpmMax)
             return Callers.Invalid($"api_rate_limit_rpm: a whole number from 1 to {RpmMax}.");
-        if (ram is < 0 or > RamMbMax)
-            return Callers.Invalid($"max_ram_mb: a whole number from 0 to {RamMbMax}; absent is no limit.");
-        // A promise that no gateway keeps yet is not taken.
-        return proof == true ? Callers.Invalid("require_proof: not offered by this version; leave it out.") : null;
+        return ram is < 0 or > RamMbMax ? Callers.Invalid($"max_ram_mb: a whole number from 0 to {RamMbMax}; absent is no limit.") : null;
     }
 }

@@ -70,12 +70,11 @@ internal static class Delegation
             if (tenant is null)
                 return new Refused(ErrorCode.TenantRequired, "tenant_id: name the tenant; without one only service:platform-admin and service:fleet-node are issued.");
         }
-        return new TokenGrant(tenant, scope, subject, request.UserId, seconds);
+        return new TokenGrant(tenant, scope, subject, request.UserId, seconds, Proof: request.Proof == true);
     }
 
     private static Refused? NotOffered(TokenRequest request) =>
-        request.Proof == true ? Callers.Invalid("proof: not offered by this version; leave it out.")
-        : request.Alg is not (null or "EdDSA") ? Callers.Invalid("alg: EdDSA is the one algorithm that this version offers.")
+        request.Alg is not (null or "EdDSA") ? Callers.Invalid("alg: EdDSA is the one algorithm that this version offers.")
         : request.Service is not null ? Callers.Invalid("service: not offered by this version; leave it out.")
         : request.WorkspaceId is not null ? Callers.Invalid("workspace_id: not offered by this version; leave it out.")
         : null;

@@ -76,7 +76,7 @@ internal sealed class TokenBook
             tenant = caller.IsPlatformAdmin ? "" : caller.TenantId,
             limit = RevokedMax + 1,
         };
-        var named = $"{(values.subject is null ? "token_id = @tokenIdOrKey" : "subject_pubkey = @subject")} AND (@tenant = '' OR tenant_id = @tenant)";
+        var named = $"{(values.subject is null ? "token_id = COALESCE((SELECT renews FROM tokens WHERE token_id = @tokenIdOrKey), @tokenIdOrKey)" : "subject_pubkey = @subject")} AND (@tenant = '' OR tenant_id = @tenant)";
         return await _journal.WriteForAsync<bool>(caller, async entry =>
         {
             if (await entry.SingleAsync<long>($"SELECT COUNT(*) FROM tokens WHERE {named}", values) == 0)

@@ -13,7 +13,9 @@ namespace Foundry.ServiceDefaults.Trust;
 /// <param name="SubjectPubkey">The caller's key.</param>
 /// <param name="TokenId">The token used.</param>
 /// <param name="TokenExp">When that token ends, Unix seconds.</param>
-public sealed record Asserted(string Kind, string Sender, bool IsOwn, string? TenantId, Scope? Scope, string? Subject, string? SubjectPubkey, string? TokenId, long? TokenExp)
+/// <param name="Proved">Whether the caller has proved to hold its key (CONTRACT section 2).</param>
+public sealed record Asserted(string Kind, string Sender, bool IsOwn, string? TenantId, Scope? Scope, string? Subject, string? SubjectPubkey, string? TokenId, long? TokenExp,
+    bool Proved = false)
 {
     /// <summary>The key that the sender signed with; null where nothing was signed.</summary>
     public string? Kid { get; init; }

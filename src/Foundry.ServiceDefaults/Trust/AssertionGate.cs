@@ -67,7 +67,7 @@ public sealed class AssertionGate
                 return RoundTheGateway;
             scope = parsed;
         }
-        context.Features.Set(new Asserted(signer.Kind, signer.Name, own, assertion.TenantId, scope, assertion.Sub, assertion.SubjectPubkey, assertion.TokenId, assertion.TokenExp) { Kid = signer.Kid });
+        context.Features.Set(new Asserted(signer.Kind, signer.Name, own, assertion.TenantId, scope, assertion.Sub, assertion.SubjectPubkey, assertion.TokenId, assertion.TokenExp, assertion.Proof == true) { Kid = signer.Kid });
         return null;
     }
 

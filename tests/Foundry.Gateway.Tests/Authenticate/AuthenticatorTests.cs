@@ -14,6 +14,10 @@ public sealed class AuthenticatorTests(OrdinaryGateway gateway) : IClassFixture<
         ["malformed: no token"] = _ => "Bearer",
         ["malformed: empty"] = _ => "Bearer ",
         ["malformed: another scheme"] = host => $"Basic {host.Token("read")}",
+        ["malformed: DPoP and no token"] = _ => "DPoP",
+        ["malformed: DPoP and white space"] = host => $"DPoP  {host.Token("read")}",
+        ["bad_signature: as DPoP"] = host => $"DPoP {Graft(host.Token("read"), host.Token("input"))}",
+        ["expired: as DPoP"] = host => $"DPoP {host.Issuance.Mint(host.Acme, "read", token => token with { Exp = token.Iat }).Text}",
         ["malformed: no JWS"] = _ => "Bearer abc",
         ["malformed: two in one"] = host => $"Bearer {host.Token("read")}, Bearer {host.Token("read")}",
         ["malformed: white space"] = host => $"Bearer  {host.Token("read")}",
@@ -56,7 +60,7 @@ public sealed class AuthenticatorTests(OrdinaryGateway gateway) : IClassFixture<
         var answer = await host.GetAsync("/v1/vms", null, ("Authorization", Headers[@case](host)));
 
         Assert.Equal((401, "invalid_token", @case.Split(':')[0]), (answer.Status, answer.Code, answer.Reason));
-        Assert.Equal("Bearer error=\"invalid_token\"", answer["WWW-Authenticate"]);
+        Assert.Equal("Bearer error=\"invalid_token\"" + (answer.Reason == "invalid_proof" ? ", DPoP algs=\"EdDSA\", error=\"invalid_dpop_proof\"" : ""), answer["WWW-Authenticate"]);
         Assert.Empty(host.Fleet.Backend.Forwarded);
     }
 

@@ -68,7 +68,7 @@ public sealed class NewTenant
         { "api_rate_limit_rpm", "10000000", 201, "" },
         { "max_ram_mb", "-1", 422, "max_ram_mb" },
         { "max_ram_mb", "4096", 201, "" },
-        { "require_proof", "true", 422, "require_proof" },
+        { "require_proof", "true", 201, "" },
         { "require_proof", "false", 201, "" },
         { "unknown", "1", 400, "" },
     };
@@ -180,7 +180,6 @@ public sealed class TenantChange
     [InlineData("""{"status":"Active"}""", 422)]
     [InlineData("""{"max_vms":-1}""", 422)]
     [InlineData("""{"display_name":""}""", 422)]
-    [InlineData("""{"require_proof":true}""", 422)]
     [InlineData("""{"tenant_id":"other"}""", 400)]
     [InlineData("""{"max_vms":1,"max_vms":2}""", 400)]
     [InlineData("""{"Max_vms":1}""", 400)]
