@@ -11,7 +11,7 @@ using Foundry.Tokens;
 
 namespace Foundry.Ledger;
 
-/// <summary>The ledger: one Merkle log per tenant, append-only, in files that anyone's tlog client verifies (CONTRACT section 7).</summary>
+/// <summary>The ledger: one Merkle log per tenant, append-only, in tiles that anyone's tlog client verifies (CONTRACT section 7).</summary>
 public static class Ledger
 {
     /// <summary>The part's name and cluster ID.</summary>
@@ -37,11 +37,15 @@ public static class Ledger
         builder.Services.AddSingleton(services => LedgerState.Open(options, folder, services.GetRequiredService<TimeProvider>(),
             services.GetRequiredService<ILoggerFactory>(), services.GetRequiredService<Disk>()));
         builder.Services.AddSingleton(services => services.GetRequiredService<LedgerState>().Shelf);
+        builder.Services.AddSingleton(services => services.GetRequiredService<LedgerState>().Store);
+        builder.Services.AddSingleton<LedgerMetrics>();
         builder.Services.AddSingleton<ReadRecorder>();
         builder.AddWitnesses(folder);
         builder.Services.AddSingleton<TailSeats>();
         builder.Services.AddSingleton<StartVerifier>();
         builder.Services.AddHostedService(services => services.GetRequiredService<StartVerifier>());
+        builder.Services.AddSingleton<LogWatch>();
+        builder.Services.AddHostedService(services => services.GetRequiredService<LogWatch>());
         builder.Services.AddHostedService(services => ActivatorUtilities.CreateInstance<KeyAnnouncer>(services, folder));
         // Behind those who may refuse the start.
         builder.Services.AddHostedService<WitnessRounds>();
@@ -83,6 +87,8 @@ public static class Ledger
         app.UseProblems();
         app.UseRouting();
         app.UseAssertionGate(Part);
+        app.UseLogFailures();
+        app.Services.GetRequiredService<LedgerMetrics>();
         app.MapHealth();
         app.MapAppend();
         app.MapEntries();

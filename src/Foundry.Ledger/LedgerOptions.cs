@@ -21,6 +21,9 @@ internal sealed class LedgerOptions
     /// <summary>Its state folder; read with the other parts' by the host.</summary>
     public string? Data { get; set; }
 
+    /// <summary>PostgreSQL's connection string, for several ledgers over one set of logs; without it the logs are folders in <see cref="Data"/>.</summary>
+    public string? Database { get; set; }
+
     /// <summary>The origin of each log's checkpoints, a URL without a scheme. Fixed once a log exists: its signatures are under that name.</summary>
     public string Origin { get; set; } = $"foundry.local/{ModulePlaceholder}";
 

@@ -101,6 +101,9 @@ internal sealed class LedgerHost : IAsyncDisposable
         return await client.SendAsync(request, TestContext.Current.CancellationToken);
     }
 
+    /// <summary>A client of this ledger, for what takes one of any.</summary>
+    public HttpClient NewClient() => _clients.GetRequiredService<IHttpClientFactory>().CreateClient("");
+
     public Task<HttpResponseMessage> GetAsync(As who, string path, string? module) => SendAsync(who, HttpMethod.Get, path, module);
 
     /// <summary>Asks for a stream, and returns with its head.</summary>

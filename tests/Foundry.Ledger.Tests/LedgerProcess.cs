@@ -6,7 +6,7 @@ namespace Foundry.Ledger.Tests;
 /// <summary>The ledger as operators run it: a process of its own.</summary>
 internal sealed class LedgerProcess : IDisposable
 {
-    private static readonly TimeSpan _startMax = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan _startMax = TimeSpan.FromSeconds(60);
     private readonly Process _process;
 
     private LedgerProcess(Process process, Uri address)
@@ -46,6 +46,21 @@ internal sealed class LedgerProcess : IDisposable
             catch (HttpRequestException) when (!_process.HasExited)
             {
                 await Task.Yield();
+            }
+        }
+    }
+
+    /// <summary>Asks so many times whether it answers, and does not mind.</summary>
+    public async Task PollAsync(HttpClient client, int times)
+    {
+        for (var i = 0; i < times; i++)
+        {
+            try
+            {
+                using var answer = await client.GetAsync(new Uri(Address, "/healthz"), TestContext.Current.CancellationToken);
+            }
+            catch (HttpRequestException)
+            {
             }
         }
     }

@@ -31,7 +31,7 @@ internal static class AppendApi
         if (Entry.LeafBytesOf(access.Writer, body.PayloadId, body.Payload.Length) > Proofs.EntryBundle.EntryBytesMax)
             return TooLarge;
 
-        using var log = shelf.OpenOrCreate(access.Module);
+        using var log = await shelf.OpenOrCreateAsync(access.Module);
         var outcome = await log.AppendAsync(access.Writer, body.PayloadId, body.Payload, context.RequestAborted);
         return outcome.Status switch
         {

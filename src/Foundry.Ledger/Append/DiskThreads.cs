@@ -3,7 +3,7 @@ using System.Collections.Concurrent;
 namespace Foundry.Ledger.Append;
 
 /// <summary>
-/// The threads that wait for the disk, so that the pool's, which serve requests, never do. A fixed number however many logs
+/// The threads that wait for the store, so that the pool's, which serve requests, never do. A fixed number however many logs
 /// there are; each log is run by one of them at a time and goes to the back of the line after each commit.
 /// </summary>
 internal sealed class DiskThreads : IDisposable
@@ -24,6 +24,24 @@ internal sealed class DiskThreads : IDisposable
 
     /// <summary>Puts work in line. It must not throw.</summary>
     public void Enqueue(Action work) => _work.Add(work);
+
+    /// <summary>Puts work in line, to be awaited.</summary>
+    public Task<T> RunAsync<T>(Func<T> work)
+    {
+        var done = new TaskCompletionSource<T>(TaskCreationOptions.RunContinuationsAsynchronously);
+        Enqueue(() =>
+        {
+            try
+            {
+                done.SetResult(work());
+            }
+            catch (Exception fault)
+            {
+                done.SetException(fault);
+            }
+        });
+        return done.Task;
+    }
 
     /// <summary>Ends the threads once the line is empty.</summary>
     public void Dispose()

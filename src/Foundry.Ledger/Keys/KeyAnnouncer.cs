@@ -17,10 +17,17 @@ internal sealed partial class KeyAnnouncer(LedgerState state, LedgerOptions opti
     {
         if (state.Keys.Rotation is not { } rotation)
             return;
-        if (!rotation.IsAnnounced)
-            await AnnounceAsync(rotation, cancellationToken);
-        else if (time.GetUtcNow() >= rotation.Until)
-            Retire();
+        try
+        {
+            if (!rotation.IsAnnounced)
+                await AnnounceAsync(rotation, cancellationToken);
+            else if (time.GetUtcNow() >= rotation.Until)
+                await RetireAsync();
+        }
+        catch (LogUnavailableException fault)
+        {
+            throw new StartupException($"The rotation of the ledger's key cannot go on. {fault.Message}", fault);
+        }
     }
 
     /// <inheritdoc/>
@@ -29,10 +36,10 @@ internal sealed partial class KeyAnnouncer(LedgerState state, LedgerOptions opti
     private async Task AnnounceAsync(KeyRotation rotation, CancellationToken cancellation)
     {
         var logs = 0;
-        foreach (var module in LogFolder.All(state.Root).Select(found => found.Module))
+        foreach (var module in state.Store.Modules())
         {
             var origin = options.OriginOf(module);
-            using var open = state.Shelf.OpenOrCreate(module);
+            using var open = await state.Shelf.OpenOrCreateAsync(module);
             var outcome = await open.AppendAsync(Ledger.Part, rotation.PayloadId, rotation.Announcement(state.Keys.CurrentOf(origin).VerifierKey, state.Keys.PreviousOf(origin)!.VerifierKey), cancellation);
             if (outcome.Status != AppendStatus.Appended)
                 throw new StartupException($"The new key could not be announced in {module} ({outcome.Status}). Nothing is lost: mend what the log names and start again.");
@@ -42,20 +49,18 @@ internal sealed partial class KeyAnnouncer(LedgerState state, LedgerOptions opti
         LogAnnounced(logs, rotation.Until);
     }
 
-    private void Retire()
+    private async Task RetireAsync()
     {
-        foreach (var found in LogFolder.All(state.Root))
+        foreach (var module in state.Store.Modules())
         {
-            var verifier = state.Keys.CurrentOf(options.OriginOf(found.Module));
-            // Opening a log publishes what a crash kept from it.
-            if (!state.Shelf.TryOpen(found.Module, out var open))
-                continue;
-            using (open)
+            var verifier = state.Keys.CurrentOf(options.OriginOf(module));
+            // Opening a log publishes what a crash kept from it, so that what it shows is what its files say.
+            using (var open = await state.Shelf.TryOpenAsync(module))
             {
-                if (Checkpoint.TryOpen(File.ReadAllBytes(found.Checkpoint), verifier, out _))
+                if (open is null || (open.IsPublished && Checkpoint.TryOpen(open.State.Note, verifier, out _)))
                     continue;
             }
-            LogNotRetired(found.Module.Name);
+            LogNotRetired(module.Name);
             return;
         }
         KeyRotation.Retire(folder);

@@ -17,14 +17,14 @@ internal static class CheckpointApi
     private static readonly WireJson _plain = new(new JsonSerializerOptions(WireJson.Default.Options) { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
 
     /// <summary>Maps the checkpoint.</summary>
-    public static void MapCheckpoint(this IEndpointRouteBuilder endpoints) => endpoints.MapGet("/v1/checkpoint", Checkpoint);
+    public static void MapCheckpoint(this IEndpointRouteBuilder endpoints) => endpoints.MapGet("/v1/checkpoint", CheckpointAsync);
 
     /// <summary>Maps the contract.</summary>
     public static void MapContract(this IEndpointRouteBuilder endpoints) => endpoints.MapGet("/v1/contract", Contract);
 
     /// <summary>The log's latest signed checkpoint (c2sp.org/tlog-checkpoint). It covers every append that was answered, and nothing that is not durable, and carries the cosignatures there are of it. With <c>?witnessed=true</c> the latest that the quorum of witnesses has cosigned, which may be older. <c>404</c> for a log without entries, or without such a checkpoint.</summary>
-    private static IResult Checkpoint(HttpContext context, LogShelf shelf, CosignedNotes notes) =>
-        Access.TryOf(context, out var access, out var refusal) ? Of(context, shelf, notes, access.Module) : refusal;
+    private static async Task<IResult> CheckpointAsync(HttpContext context, LogShelf shelf, CosignedNotes notes) =>
+        Access.TryOf(context, out var access, out var refusal) ? await OfAsync(context, shelf, notes, access.Module) : refusal;
 
     /// <summary>The leaf format's version, the origin and verifier key of the log's checkpoints, the key before while that one signs too, and the witnesses.</summary>
     private static IResult Contract(HttpContext context, LedgerState state, LedgerOptions options)
@@ -40,9 +40,9 @@ internal static class CheckpointApi
     }
 
     /// <summary>The checkpoint of one log.</summary>
-    public static IResult Of(HttpContext context, LogShelf shelf, CosignedNotes notes, ModuleId module)
+    public static async Task<IResult> OfAsync(HttpContext context, LogShelf shelf, CosignedNotes notes, ModuleId module)
     {
-        if (!shelf.TryOpen(module, out var log))
+        if (await shelf.TryOpenAsync(module) is not { } log)
             return Access.Unknown;
         using (log)
         {

@@ -20,7 +20,7 @@ internal static class EntriesApi
         if (!EntryQuery.TryParse(context.Request.Query, access.Module, out var query, out refusal))
             return refusal;
         context.Response.Headers.CacheControl = CacheRules.Never;
-        if (!shelf.TryOpen(access.Module, out var log))
+        if (await shelf.TryOpenAsync(access.Module) is not { } log)
             return Json(new EntryPage([], query.Since).ToJson(access.Module));
         using (log)
         {

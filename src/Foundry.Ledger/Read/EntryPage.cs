@@ -30,18 +30,18 @@ internal sealed record EntryPage(IReadOnlyList<(long Cursor, Entry Entry)> Found
     public static EntryPage Find(LogShelf.OpenLog log, EntryQuery query, int bytesMax)
     {
         // Asked for before the search: what is committed after it is the next page's.
-        var end = log.SearchableSize;
+        var end = log.State.Size;
         if (query.Since >= end)
             return new EntryPage([], query.Since);
         if (query.Fields.Count == 0)
-            return log.Read(state => Take(Scan(log, state, query.Since, Math.Min(end, query.Since + query.Limit)), query, bytesMax, end));
+            return log.Read(state => Take(Scan(state, query.Since, Math.Min(end, query.Since + query.Limit)), query, bytesMax, end));
         if (end - query.Since <= ScanMax)
-            return log.Read(state => Take(Scan(log, state, query.Since, end), query, bytesMax, end));
+            return log.Read(state => Take(Scan(state, query.Since, end), query, bytesMax, end));
         return log.Read(state =>
         {
-            using var index = new EntryIndex.Reader(log.Folder.Index);
+            using var index = log.OpenTerms();
             var search = new EntrySearch(index.Cursors, query.Fields);
-            var page = Take(Candidates(log, state, search, query.Since, end), query, bytesMax, end);
+            var page = Take(Candidates(state, search, query.Since, end), query, bytesMax, end);
             // The search may have given up before the end, and the page before the search.
             return page.Next == end ? page with { Next = Math.Min(search.LookedTo, end) } : page;
         });
@@ -81,11 +81,11 @@ internal sealed record EntryPage(IReadOnlyList<(long Cursor, Entry Entry)> Found
         json.WriteEndObject();
     }
 
-    private static IEnumerable<(long Cursor, Entry Entry)> Scan(LogShelf.OpenLog log, LogState state, long since, long end) =>
-        LogReader.Entries(log.Folder, state, since, end).Select((entry, i) => (since + i + 1, entry));
+    private static IEnumerable<(long Cursor, Entry Entry)> Scan(LogState state, long since, long end) =>
+        LogReader.Entries(state, since, end).Select((entry, i) => (since + i + 1, entry));
 
     // Those of one bundle are read together.
-    private static IEnumerable<(long Cursor, Entry Entry)> Candidates(LogShelf.OpenLog log, LogState state, EntrySearch search, long since, long end)
+    private static IEnumerable<(long Cursor, Entry Entry)> Candidates(LogState state, EntrySearch search, long since, long end)
     {
         var ahead = search.Next(since, end);
         while (ahead is { } first)
@@ -95,7 +95,7 @@ internal sealed record EntryPage(IReadOnlyList<(long Cursor, Entry Entry)> Found
             for (; ahead <= bundleEnd; ahead = search.Next(ahead.Value, end))
                 together.Add(ahead.Value);
             var wanted = together.ToHashSet();
-            foreach (var one in Scan(log, state, first - 1, together[^1]).Where(one => wanted.Contains(one.Cursor)))
+            foreach (var one in Scan(state, first - 1, together[^1]).Where(one => wanted.Contains(one.Cursor)))
                 yield return one;
         }
     }

@@ -37,7 +37,7 @@ internal sealed class ReadRecorder(LogShelf shelf, TimeProvider time)
                 ["read"] = JsonSerializer.SerializeToElement(what, WireJson.Default.String),
             },
         };
-        using var log = shelf.OpenOrCreate(access.Module.Audit);
+        using var log = await shelf.OpenOrCreateAsync(access.Module.Audit);
         var payload = JsonSerializer.SerializeToUtf8Bytes(read, WireJson.Default.PlatformEvent);
         return (await log.AppendAsync(Ledger.Part, id, payload, context.RequestAborted)).Status == AppendStatus.Appended;
     }

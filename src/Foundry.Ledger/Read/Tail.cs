@@ -22,6 +22,9 @@ internal sealed class Tail(PipeWriter output, LogShelf shelf, ModuleId module, E
     /// <summary>How often a log is looked for that does not exist yet; there is nobody who would say.</summary>
     private static readonly TimeSpan _lookInterval = TimeSpan.FromMilliseconds(50);
 
+    /// <summary>How often a log is asked for that other processes append to as well.</summary>
+    private static readonly TimeSpan _sharedInterval = TimeSpan.FromMilliseconds(250);
+
     private long _lastSent;
 
     /// <summary>Serves until cancelled.</summary>
@@ -29,7 +32,8 @@ internal sealed class Tail(PipeWriter output, LogShelf shelf, ModuleId module, E
     /// <param name="ending">Ends it.</param>
     public async Task RunAsync(long? since, CancellationToken ending)
     {
-        if (!shelf.TryOpen(module, out var log))
+        var log = await shelf.TryOpenAsync(module);
+        if (log is null)
         {
             await HeartbeatAsync(since ?? 0, ending);
             log = await WaitForLogAsync(since ?? 0, ending);
@@ -37,7 +41,7 @@ internal sealed class Tail(PipeWriter output, LogShelf shelf, ModuleId module, E
         }
         using (log)
         {
-            var at = since ?? log.SearchableSize;
+            var at = since ?? log.State.Size;
             await HeartbeatAsync(at, ending);
             while (true)
             {
@@ -51,7 +55,7 @@ internal sealed class Tail(PipeWriter output, LogShelf shelf, ModuleId module, E
                 var hasMoved = page.Next > at;
                 at = page.Next;
                 if (!hasMoved)
-                    await WaitAsync(grown, ending);
+                    await WaitAsync(log, grown, ending);
                 if (time.GetElapsedTime(_lastSent) >= options.TailHeartbeat)
                     await HeartbeatAsync(at, ending);
             }
@@ -61,7 +65,7 @@ internal sealed class Tail(PipeWriter output, LogShelf shelf, ModuleId module, E
     private async Task<LogShelf.OpenLog> WaitForLogAsync(long since, CancellationToken ending)
     {
         LogShelf.OpenLog? log;
-        while (!shelf.TryOpen(module, out log))
+        while ((log = await shelf.TryOpenAsync(module)) is null)
         {
             await Task.Delay(_lookInterval, time, ending);
             if (time.GetElapsedTime(_lastSent) >= options.TailHeartbeat)
@@ -70,15 +74,20 @@ internal sealed class Tail(PipeWriter output, LogShelf shelf, ModuleId module, E
         return log;
     }
 
-    private async Task WaitAsync(Task grown, CancellationToken ending)
+    private async Task WaitAsync(LogShelf.OpenLog log, Task grown, CancellationToken ending)
     {
         var left = options.TailHeartbeat - time.GetElapsedTime(_lastSent);
         if (left <= TimeSpan.Zero)
             return;
+        // Nobody says here what another process commits.
+        if (log.IsShared && left > _sharedInterval)
+            left = _sharedInterval;
         using var wait = CancellationTokenSource.CreateLinkedTokenSource(ending);
         await Task.WhenAny(grown, Task.Delay(left, time, wait.Token));
         await wait.CancelAsync();
         ending.ThrowIfCancellationRequested();
+        if (log.IsShared)
+            await log.RefreshAsync();
     }
 
     private async Task HeartbeatAsync(long next, CancellationToken ending)

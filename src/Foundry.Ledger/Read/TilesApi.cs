@@ -12,16 +12,16 @@ internal static class TilesApi
     /// <summary>Maps the endpoints.</summary>
     public static void MapTiles(this IEndpointRouteBuilder endpoints)
     {
-        endpoints.MapGet("/ledger/{module_id}/checkpoint", Checkpoint);
+        endpoints.MapGet("/ledger/{module_id}/checkpoint", CheckpointAsync);
         endpoints.MapGet("/ledger/{module_id}/tile/{**rest}", TileAsync);
     }
 
     /// <summary>The log's checkpoint, as <c>GET /v1/checkpoint</c> gives it.</summary>
-    private static IResult Checkpoint(HttpContext context, LogShelf shelf, CosignedNotes notes)
+    private static async Task<IResult> CheckpointAsync(HttpContext context, LogShelf shelf, CosignedNotes notes)
     {
         if (!Access.TryOf(context, out var access, out var refusal))
             return refusal;
-        return IsNamed(context, access) ? CheckpointApi.Of(context, shelf, notes, access.Module) : Access.Unknown;
+        return IsNamed(context, access) ? await CheckpointApi.OfAsync(context, shelf, notes, access.Module) : Access.Unknown;
     }
 
     /// <summary>
@@ -32,7 +32,7 @@ internal static class TilesApi
     {
         if (!Access.TryOf(context, out var access, out var refusal))
             return refusal;
-        if (!IsNamed(context, access) || !Tile.TryParse("tile/" + rest, out var tile) || !shelf.TryOpen(access.Module, out var log))
+        if (!IsNamed(context, access) || !Tile.TryParse("tile/" + rest, out var tile) || await shelf.TryOpenAsync(access.Module) is not { } log)
             return Access.Unknown;
         using (log)
         {
@@ -40,7 +40,7 @@ internal static class TilesApi
                 return Access.Unknown;
             if (tile.IsEntries && !await recorder.TryRecordAsync(context, access, context.Request.Path))
                 return ReadRecorder.Unrecorded;
-            var bytes = log.Read(state => LogReader.TileOf(log.Folder, state, tile));
+            var bytes = log.Read(state => LogReader.TileOf(state, tile));
             if (bytes is null)
                 return Access.Unknown;
             context.Response.Headers.CacheControl = tile.IsEntries ? CacheRules.Never : tile.IsPartial ? CacheRules.Briefly : CacheRules.Immutable;

@@ -54,14 +54,18 @@ internal sealed class LogRecovery
         return log.Tree.Size;
     }
 
-    /// <summary>Compares a log's journal, the edge of its tree, and every file over entries in the journal with its signed checkpoint.</summary>
+    /// <summary>
+    /// Compares a log's journal, the edge of its tree, and every file over entries in the journal with its signed checkpoint, and
+    /// tells <paramref name="seen"/> what is there if it fits.
+    /// </summary>
     /// <exception cref="StateCorruptException">A file is missing, damaged, or does not fit the signed checkpoint.</exception>
-    public static VerifiedTail VerifyTail(Disk disk, LogFolder folder, LogVerifier verifier, CancellationToken cancellation)
+    public static VerifiedTail VerifyTail(Disk disk, LogFolder folder, LogVerifier verifier, Action<RecoveredLog> seen, CancellationToken cancellation)
     {
         var recovery = new LogRecovery(disk, folder, verifier, readsBundles: false, comparesFiles: true);
         try
         {
             using var log = recovery.Run(cancellation);
+            seen(log);
             return new VerifiedTail(log.Tree.Size, log.Journal.First, recovery._firstRoot);
         }
         catch (StateCorruptException)
@@ -99,6 +103,9 @@ internal sealed class LogRecovery
                 throw new StateCorruptException(_folder.Journal, $"it ends at entry {_tree.Size}, but the checkpoint covers {_published.Size}");
             if (!Checkpoint.TryOpen(_note, _verifier, out _))
                 throw new StateCorruptException(_folder.Journal, $"the checkpoint of its last frame, which ends at entry {_tree.Size}, is not signed by this ledger's key");
+            // The index is written after the commit. Entries that it has seen were in the journal, and they were acknowledged.
+            if (EntryIndex.SizeOf(_folder.Index) is var indexed && indexed > _tree.Size)
+                throw new StateCorruptException(_folder.Journal, $"it ends at entry {_tree.Size}, but {_folder.Index} knows {indexed}: something was cut off");
             return new RecoveredLog(_tree, journal, _published.Size, _note, _unpublished);
         }
         catch
@@ -256,7 +263,8 @@ internal sealed class LogRecovery
         }
     }
 
-    private static TreeHash RootOf(TreeHash[] hashes)
+    /// <summary>The hash that stands for a full tile one level up.</summary>
+    public static TreeHash RootOf(TreeHash[] hashes)
     {
         var tree = new TreeFrontier();
         foreach (var hash in hashes)

@@ -1,4 +1,3 @@
-using Foundry.Ledger.Storage;
 using Foundry.Proofs;
 using Foundry.ServiceDefaults;
 
@@ -9,30 +8,24 @@ namespace Foundry.Ledger.Recovery;
 /// checkpoint, before the port opens; the rest while it serves. Nothing is written, and nothing wrong is served knowingly: what
 /// does not fit ends the process, before or after.
 /// </summary>
-internal sealed partial class StartVerifier(LedgerState state, LedgerOptions options, Disk disk, Readiness readiness, IHostApplicationLifetime lifetime, ILogger<StartVerifier> log)
+internal sealed partial class StartVerifier(LedgerState state, LedgerOptions options, Readiness readiness, IHostApplicationLifetime lifetime, ILogger<StartVerifier> log)
     : BackgroundService
 {
-    private readonly List<(LogFolder Folder, VerifiedTail Tail)> _rest = [];
+    private readonly List<(ModuleId Module, VerifiedTail Tail)> _rest = [];
     private volatile StateCorruptException? _fault;
 
     /// <inheritdoc/>
     public override async Task StartAsync(CancellationToken cancellationToken)
     {
         var budget = options.EntriesVerifiedBeforeReady;
-        foreach (var folder in LogFolder.All(state.Root))
+        foreach (var module in state.Store.Modules())
         {
             cancellationToken.ThrowIfCancellationRequested();
-            var verifier = state.Shelf.VerifierOf(folder.Module);
-            var tail = LogRecovery.VerifyTail(disk, folder, verifier, cancellationToken);
-            if (tail.Size <= budget)
-            {
-                LogRecovery.Verify(disk, folder, verifier, cancellationToken);
-            }
-            else
-            {
-                LogRecovery.VerifyPrefix(disk, folder, verifier, tail, budget, cancellationToken);
-                _rest.Add((folder, tail));
-            }
+            var verifier = state.Shelf.VerifierOf(module);
+            var tail = state.Store.VerifyTail(module, verifier, cancellationToken);
+            state.Store.Verify(module, verifier, tail, budget, cancellationToken);
+            if (tail.Size > budget)
+                _rest.Add((module, tail));
             budget = Math.Max(0, budget - tail.Size);
         }
         readiness.Report("logs", met: true, _rest.Count == 0 ? null : $"{_rest.Count} are still being recomputed");
@@ -53,8 +46,8 @@ internal sealed partial class StartVerifier(LedgerState state, LedgerOptions opt
         WaitHandle.WaitAny([lifetime.ApplicationStarted.WaitHandle, stoppingToken.WaitHandle]);
         try
         {
-            foreach (var (folder, tail) in _rest)
-                LogRecovery.VerifyPrefix(disk, folder, state.Shelf.VerifierOf(folder.Module), tail, long.MaxValue, stoppingToken);
+            foreach (var (module, tail) in _rest)
+                state.Store.Verify(module, state.Shelf.VerifierOf(module), tail, long.MaxValue, stoppingToken);
             readiness.Report("logs", met: true);
         }
         catch (StateCorruptException fault)

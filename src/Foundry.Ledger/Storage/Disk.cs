@@ -4,8 +4,9 @@ using Microsoft.Win32.SafeHandles;
 namespace Foundry.Ledger.Storage;
 
 /// <summary>
-/// Every write that the ledger makes goes through here, so that each can be made to fail in a test. What returns from
-/// <see cref="Flush"/>, <see cref="WriteFile"/> and <see cref="FlushFolder"/> is durable; what throws may or may not be.
+/// Every call by which the ledger changes a file system, one method each, so that each can be made to fail in a test. What was
+/// written is durable once <see cref="Flush"/> of its file returns, and a name once <see cref="FlushFolder"/> of its folder
+/// does; what throws may or may not have happened.
 /// </summary>
 internal class Disk
 {
@@ -17,25 +18,28 @@ internal class Disk
     public virtual SafeFileHandle Open(string path) =>
         File.OpenHandle(path, FileMode.Open, FileAccess.ReadWrite, FileShare.Read);
 
-    /// <summary>Writes at the end of an open file.</summary>
-    public virtual void Append(SafeFileHandle file, ReadOnlySpan<byte> bytes, long offset) => RandomAccess.Write(file, bytes, offset);
+    /// <summary>Makes an empty file, 0600.</summary>
+    public virtual SafeFileHandle Create(string path)
+    {
+        var file = File.OpenHandle(path, FileMode.Create, FileAccess.Write, FileShare.None);
+        if (!OperatingSystem.IsWindows())
+            File.SetUnixFileMode(file, OwnerOnlyFile);
+        return file;
+    }
 
-    /// <summary>Makes what was appended durable. A failure is final: what the kernel has dropped, a second fsync would call clean.</summary>
+    /// <summary>Writes to an open file.</summary>
+    public virtual void Write(SafeFileHandle file, ReadOnlySpan<byte> bytes, long offset) => RandomAccess.Write(file, bytes, offset);
+
+    /// <summary>Makes what was written durable. A failure is final: what the kernel has dropped, a second fsync would call clean.</summary>
     public virtual void Flush(SafeFileHandle file) => RandomAccess.FlushToDisk(file);
 
-    /// <summary>Puts a whole file in place: it is durable under a temporary name before it takes the real one.</summary>
-    public virtual void WriteFile(string path, ReadOnlySpan<byte> bytes)
+    /// <summary>Gives a file another name, in place of whatever has that name; or a folder, where nothing has.</summary>
+    public virtual void Rename(string from, string to)
     {
-        var temporary = path + TemporarySuffix;
-        var options = new FileStreamOptions { Mode = FileMode.Create, Access = FileAccess.Write, BufferSize = 0 };
-        if (!OperatingSystem.IsWindows())
-            options.UnixCreateMode = OwnerOnlyFile;
-        using (var file = new FileStream(temporary, options))
-        {
-            file.Write(bytes);
-            Flush(file.SafeFileHandle);
-        }
-        File.Move(temporary, path, overwrite: true);
+        if (Directory.Exists(from))
+            Directory.Move(from, to);
+        else
+            File.Move(from, to, overwrite: true);
     }
 
     /// <summary>Makes a folder, 0700; durable once its parent is flushed.</summary>
@@ -47,15 +51,21 @@ internal class Disk
             Directory.CreateDirectory(path, OwnerOnlyFolder);
     }
 
-    /// <summary>Gives a folder its real name.</summary>
-    public virtual void MoveFolder(string from, string to) => Directory.Move(from, to);
-
     /// <summary>Makes the names in a folder durable.</summary>
     public virtual void FlushFolder(string path) => StateFolder.FlushFolder(path);
 
     /// <summary>Removes a file that nothing needs any more.</summary>
     public virtual void Delete(string path) => File.Delete(path);
 
-    /// <summary>Removes a folder with all that is in it.</summary>
-    public virtual void DeleteFolder(string path) => Directory.Delete(path, recursive: true);
+    /// <summary>Puts a whole file in place: it is durable under a temporary name before it takes the real one, which is durable once the folder is flushed.</summary>
+    public void WriteFile(string path, ReadOnlySpan<byte> bytes)
+    {
+        var temporary = path + TemporarySuffix;
+        using (var file = Create(temporary))
+        {
+            Write(file, bytes, 0);
+            Flush(file);
+        }
+        Rename(temporary, path);
+    }
 }

@@ -21,14 +21,16 @@ internal sealed class JournalFile : IDisposable
     private const int LengthBits = 16;
     private static readonly byte[] _magic = Encoding.ASCII.GetBytes("foundry-journal1");
 
+    private readonly string _path;
     private readonly SafeFileHandle _file;
 
     // Of each entry its offset, shifted, and its length. Readers see a place no later than the state that counts it.
     private long[] _places = new long[PlacesLengthFirst];
     private int _count;
 
-    private JournalFile(SafeFileHandle file, long first)
+    private JournalFile(string path, SafeFileHandle file, long first)
     {
+        _path = path;
         _file = file;
         First = first;
         Length = HeaderBytes;
@@ -83,7 +85,7 @@ internal sealed class JournalFile : IDisposable
             var first = BinaryPrimitives.ReadInt64BigEndian(header.AsSpan(16));
             if (first < 0 || first % Tile.WidthMax != 0)
                 throw new StateCorruptException(path, $"it begins at entry {first}, which is not the first of a bundle");
-            var journal = new JournalFile(file, first);
+            var journal = new JournalFile(path, file, first);
             opened(journal);
             journal.Replay(path, length, replay);
             return journal;
@@ -97,10 +99,14 @@ internal sealed class JournalFile : IDisposable
 
     /// <summary>Adds a frame and makes it durable.</summary>
     /// <exception cref="IOException">Whether the frame is durable is not known, and this file must not be appended to again.</exception>
+    /// <exception cref="StateCorruptException">Others have changed the file.</exception>
     public void Append(Disk disk, JournalFrame frame)
     {
+        // Nobody else writes here. Where somebody did, or cut it, this tree is not what is in the file any more.
+        if (RandomAccess.GetLength(_file) != Length)
+            throw new StateCorruptException(_path, $"it is {RandomAccess.GetLength(_file)} bytes long, not the {Length} that were written");
         var (bytes, places) = frame.Encode();
-        disk.Append(_file, bytes, Length);
+        disk.Write(_file, bytes, Length);
         // The commit point: once this returns, the entries and the checkpoint that covers them survive anything but the disk's loss.
         disk.Flush(_file);
         Place(places, frame.Leaves);
@@ -114,6 +120,13 @@ internal sealed class JournalFile : IDisposable
         var place = Volatile.Read(ref _places)[checked((int)(index - First))];
         var leaf = new byte[place & ushort.MaxValue];
         return TryReadAll(_file, leaf, place >> LengthBits) ? leaf : throw new IOException($"Entry {index} could not be read back from the journal.");
+    }
+
+    /// <summary>The frames in it from one byte to the last whole frame's end.</summary>
+    public byte[] Frames(long start)
+    {
+        var frames = new byte[Length - start];
+        return TryReadAll(_file, frames, start) ? frames : throw new IOException($"{_path} could not be read back.");
     }
 
     /// <inheritdoc/>

@@ -32,6 +32,9 @@ internal sealed class LogFolder(string root, ModuleId module)
     /// <summary>What finds entries by their payload ID and fields; can be rebuilt from the entries.</summary>
     public string Index => System.IO.Path.Combine(Path, "index.db");
 
+    /// <summary>What the index has not taken into its file yet.</summary>
+    public string IndexLog => Index + "-wal";
+
     /// <summary>The journal's name in its folder.</summary>
     public const string JournalName = "journal";
 
@@ -40,9 +43,6 @@ internal sealed class LogFolder(string root, ModuleId module)
 
     /// <summary>The file of a tile or bundle.</summary>
     public string FileOf(Tile tile) => System.IO.Path.Combine(Path, tile.Path);
-
-    /// <summary>The folder of the partial tiles that a full one replaces.</summary>
-    public string PartialsOf(Tile tile) => FileOf(tile.Full) + ".p";
 
     /// <summary>Every log in a folder.</summary>
     public static IEnumerable<LogFolder> All(string root) =>

@@ -1,19 +1,21 @@
+using System.Data.Common;
 using Foundry.Ledger.Append;
 using Foundry.Ledger.Keys;
-using Foundry.Ledger.Recovery;
 using Foundry.Proofs;
 
 namespace Foundry.Ledger.Storage;
 
 /// <summary>
 /// The logs that are open. A log is opened when it is first used and closed when others are used more, so that ten thousand
-/// quiet ones cost a folder each and nothing else. One whose write failed stays, closed to appends, until the ledger restarts.
+/// quiet ones cost their storage and nothing else. One that lost something, or whose write failed, takes no entries until the ledger
+/// restarts. Opening and closing wait for the store, and so are done by its threads, never by a request's.
 /// </summary>
-internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILoggerFactory logs, Disk disk, LedgerKeys keys, string root) : IDisposable
+internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILoggerFactory logs, ILogStore store, LedgerKeys keys) : IDisposable
 {
     private readonly Lock _gate = new();
     private readonly Dictionary<ModuleId, Slot> _slots = [];
     private readonly LinkedList<Slot> _byUse = [];
+    private readonly Dictionary<ModuleId, Exception> _failed = [];
     private readonly DiskThreads _threads = new(options.DiskThreads);
     private readonly ILogger<Sequencer> _log = logs.CreateLogger<Sequencer>();
 
@@ -29,21 +31,46 @@ internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILogger
         }
     }
 
+    /// <summary>Logs that take no entries until the ledger is started again.</summary>
+    public int FailedCount
+    {
+        get
+        {
+            lock (_gate)
+                return _failed.Count;
+        }
+    }
+
     /// <summary>Told of each log whose checkpoint has been published. Called with the log in hand: it must not wait.</summary>
     public Action<ModuleId>? Published { get; set; }
 
     /// <summary>The keys that a log's checkpoints may be signed with.</summary>
     public LogVerifier VerifierOf(ModuleId module) => keys.VerifierOf(options.OriginOf(module));
 
-    /// <summary>Takes a log that exists into use.</summary>
-    public bool TryOpen(ModuleId module, [System.Diagnostics.CodeAnalysis.NotNullWhen(true)] out OpenLog? log)
-    {
-        log = new LogFolder(root, module).Exists ? Take(module, create: false) : null;
-        return log is not null;
-    }
+    /// <summary>Takes a log that exists into use, as its newest commit left it; null where there is none.</summary>
+    /// <exception cref="LogUnavailableException">The log cannot be opened until the ledger starts again.</exception>
+    public Task<OpenLog?> TryOpenAsync(ModuleId module) => TakeAsync(module, create: false);
 
     /// <summary>Takes a log into use, created where it does not exist.</summary>
-    public OpenLog OpenOrCreate(ModuleId module) => Take(module, create: true);
+    /// <exception cref="LogUnavailableException">The log cannot be opened until the ledger starts again.</exception>
+    public async Task<OpenLog> OpenOrCreateAsync(ModuleId module) =>
+        await TakeAsync(module, create: true) ?? throw new InvalidOperationException("A log was neither there nor made.");
+
+    /// <summary>Ends appending to a log of which something was found to be gone.</summary>
+    public void Fail(ModuleId module, Exception fault)
+    {
+        Slot? slot;
+        lock (_gate)
+        {
+            if (!_failed.TryAdd(module, fault))
+                return;
+            _slots.TryGetValue(module, out slot);
+        }
+        if (slot?.Sequencer is { } sequencer)
+            sequencer.Fail(fault);
+        else
+            Sequencer.LogFailed(_log, fault, module.Name);
+    }
 
     /// <summary>Publishes and closes every log.</summary>
     public void Dispose()
@@ -58,146 +85,155 @@ internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILogger
             _slots.Clear();
             _byUse.Clear();
         }
-        open.ForEach(slot => slot.Close(() => true));
+        // What waits in their line opens, commits and closes first.
         _threads.Dispose();
+        open.ForEach(slot => slot.Sequencer?.Dispose());
     }
 
-    private OpenLog Take(ModuleId module, bool create)
+    private async Task<OpenLog?> TakeAsync(ModuleId module, bool create)
     {
-        Slot? slot;
-        List<Slot> idle = [];
+        while (true)
+        {
+            var (slot, opening, closing) = Reserve(module, create);
+            try
+            {
+                // So that no more are open than may be, but for those in use.
+                await closing;
+                if (await opening is { } sequencer)
+                {
+                    if (!create && sequencer.IsShared)
+                        await _threads.RunAsync(sequencer.Refresh);
+                    return new OpenLog(this, slot, sequencer);
+                }
+            }
+            catch
+            {
+                Return(slot);
+                throw;
+            }
+            Return(slot);
+            // Where it is to be made, it was another's attempt that found none.
+            if (!create)
+                return null;
+        }
+    }
+
+    private (Slot Slot, Task<Sequencer?> Opening, Task Closing) Reserve(ModuleId module, bool create)
+    {
         lock (_gate)
         {
-            if (!_slots.TryGetValue(module, out slot))
-                _slots[module] = slot = new Slot(new LogFolder(root, module));
+            ObjectDisposedException.ThrowIf(_isDisposed, this);
+            if (!_slots.TryGetValue(module, out var slot))
+            {
+                // One that is open is read from what it has in hand; one that is not would be read from what is damaged.
+                if (_failed.TryGetValue(module, out var fault))
+                    throw new LogUnavailableException(module, fault);
+                _slots[module] = slot = new Slot(module);
+            }
             else
+            {
                 _byUse.Remove(slot);
+            }
             _byUse.AddLast(slot);
             slot.Users++;
-            if (_slots.Count > options.OpenLogsMax)
-                idle = TakeIdle();
-        }
-        // Closing publishes, and so writes: outside the gate, which only guards the books.
-        idle.ForEach(CloseIdle);
-        try
-        {
-            return new OpenLog(this, slot, slot.Open(() => Open(slot.Folder, create)));
-        }
-        catch
-        {
-            Return(slot);
-            throw;
+            if (slot.Opening is null or { IsCompleted: true } && slot.Sequencer is null)
+                slot.Opening = OpenAsync(slot, create);
+            var closing = _slots.Count > options.OpenLogsMax ? Task.WhenAll(TakeIdle().ConvertAll(CloseAsync)) : Task.CompletedTask;
+            return (slot, slot.Opening!, closing);
         }
     }
 
     private void Return(Slot slot)
     {
         lock (_gate)
+        {
             slot.Users--;
+            ForgetIfEmpty(slot);
+        }
     }
 
     private List<Slot> TakeIdle() =>
-        _byUse.Where(slot => slot is { Users: 0, HasFailed: false }).Take(_slots.Count - options.OpenLogsMax).ToList();
+        _byUse.Where(slot => slot is { Users: 0, Sequencer.HasFailed: false }).Take(_slots.Count - options.OpenLogsMax).ToList();
 
-    // The log stays on the books while it closes: whoever takes it before keeps it open, whoever takes it meanwhile waits in
-    // its slot until the files are let go, and opens them again. Only one that is closed and unused leaves the books.
-    private void CloseIdle(Slot slot)
+    private async Task<Sequencer?> OpenAsync(Slot slot, bool create)
     {
-        slot.Close(() => IsUnused(slot));
-        lock (_gate)
-        {
-            if (slot is { Users: 0, IsOpen: false } && _byUse.Remove(slot))
-                _slots.Remove(slot.Folder.Module);
-        }
-    }
-
-    private bool IsUnused(Slot slot)
-    {
-        lock (_gate)
-            return slot is { Users: 0, HasFailed: false };
-    }
-
-    private Sequencer Open(LogFolder folder, bool create)
-    {
-        if (create && !folder.Exists)
-            Create(folder);
-        var recovered = LogRecovery.Open(disk, folder, VerifierOf(folder.Module));
+        await slot.Closing;
         try
         {
-            return new Sequencer(options, time, _log, disk, _threads, folder, keys, recovered, () => Published?.Invoke(folder.Module));
+            return await _threads.RunAsync(() => slot.Sequencer = Open(slot.Module, create));
         }
-        catch
+        catch (Exception fault) when (fault is not DbException)
         {
-            recovered.Dispose();
-            throw;
+            // A write that failed while it was opened is as final as one that failed later.
+            Fail(slot.Module, fault);
+            throw new LogUnavailableException(slot.Module, fault);
         }
     }
 
-    // A log exists from the moment that its folder has its name, with everything in it that recovery asks for. It is put
-    // together under another name, so that no crash leaves half a log and no existing one is ever created over.
-    private void Create(LogFolder folder)
+    // Called with the gate held. The log stays on the books while it closes: whoever takes it meanwhile waits until it is let go
+    // of, and opens it again.
+    private async Task CloseAsync(Slot slot)
     {
-        if (Directory.Exists(folder.Unfinished))
-            disk.DeleteFolder(folder.Unfinished);
-        disk.CreateFolder(folder.Unfinished);
-        var checkpoint = keys.Sign(new Checkpoint(options.OriginOf(folder.Module), 0, TreeHash.EmptyRoot)).Encode();
-        disk.WriteFile(Path.Combine(folder.Unfinished, LogFolder.JournalName), JournalFile.Compose(0, null));
-        disk.WriteFile(Path.Combine(folder.Unfinished, LogFolder.CheckpointName), checkpoint);
-        disk.FlushFolder(folder.Unfinished);
-        disk.MoveFolder(folder.Unfinished, folder.Path);
-        disk.FlushFolder(folder.Root);
+        var sequencer = slot.Sequencer!;
+        slot.Sequencer = null;
+        slot.Opening = null;
+        var closing = _threads.RunAsync(() =>
+        {
+            sequencer.Dispose();
+            return true;
+        });
+        slot.Closing = closing;
+        await closing;
+        lock (_gate)
+            ForgetIfEmpty(slot);
     }
 
-    /// <summary>A place on the shelf.</summary>
-    internal sealed class Slot(LogFolder folder)
+    private void ForgetIfEmpty(Slot slot)
     {
-        private readonly Lock _opening = new();
+        if (slot is { Users: 0, Sequencer: null } && _byUse.Remove(slot))
+            _slots.Remove(slot.Module);
+    }
+
+    private Sequencer? Open(ModuleId module, bool create)
+    {
+        var origin = options.OriginOf(module);
+        var stored = store.Open(module, VerifierOf(module), create ? () => keys.Sign(new Checkpoint(origin, 0, TreeHash.EmptyRoot)).Encode() : null);
+        return stored is null ? null : new Sequencer(options, time, _log, _threads, stored, origin, keys, fault => Fail(module, fault), () => Published?.Invoke(module));
+    }
+
+    /// <summary>A place on the shelf. All of it is guarded by the shelf's gate, but that its log is opened by a thread that holds nothing.</summary>
+    internal sealed class Slot(ModuleId module)
+    {
         private volatile Sequencer? _sequencer;
 
-        public LogFolder Folder { get; } = folder;
+        public ModuleId Module { get; } = module;
 
-        /// <summary>Guarded by the shelf's gate.</summary>
         public int Users { get; set; }
 
-        public bool HasFailed => _sequencer?.HasFailed == true;
+        public Task<Sequencer?>? Opening { get; set; }
 
-        public Sequencer Open(Func<Sequencer> open)
+        public Task Closing { get; set; } = Task.CompletedTask;
+
+        public Sequencer? Sequencer
         {
-            lock (_opening)
-                return _sequencer ??= open();
-        }
-
-        public bool IsOpen => _sequencer is not null;
-
-        /// <summary>Closes the log, if it may be when nobody can open it.</summary>
-        public void Close(Func<bool> mayClose)
-        {
-            lock (_opening)
-            {
-                if (!mayClose())
-                    return;
-                _sequencer?.Dispose();
-                // A failed one is kept as the reminder that it must not be opened again.
-                if (!HasFailed)
-                    _sequencer = null;
-            }
+            get => _sequencer;
+            set => _sequencer = value;
         }
     }
 
     /// <summary>A log in use; it is not closed before this is disposed.</summary>
     internal sealed class OpenLog(LogShelf shelf, Slot slot, Sequencer sequencer) : IDisposable
     {
-        private const int AttemptsMax = 8;
         private int _isReturned;
 
-        /// <summary>Where its files are.</summary>
-        public LogFolder Folder => slot.Folder;
+        /// <summary>Which it is.</summary>
+        public ModuleId Module => slot.Module;
 
         /// <summary>The log as of the last commit.</summary>
         public LogState State => sequencer.State;
 
-        /// <inheritdoc cref="Sequencer.SearchableSize"/>
-        public long SearchableSize => sequencer.SearchableSize;
+        /// <inheritdoc cref="IStoredLog.IsPublished"/>
+        public bool IsPublished => sequencer.IsPublished;
 
         /// <inheritdoc cref="Sequencer.Grown"/>
         public Task Grown => sequencer.Grown;
@@ -206,20 +242,17 @@ internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILogger
         public ValueTask<AppendOutcome> AppendAsync(string writer, string payloadId, ReadOnlyMemory<byte> payload, CancellationToken cancellation) =>
             sequencer.AppendAsync(writer, payloadId, payload, cancellation);
 
-        /// <summary>Reads from the latest state; once more where a new journal has taken the place of that state's.</summary>
-        public T Read<T>(Func<LogState, T> read)
-        {
-            for (var attempt = 1; ; attempt++)
-            {
-                try
-                {
-                    return read(State);
-                }
-                catch (ObjectDisposedException) when (attempt < AttemptsMax)
-                {
-                }
-            }
-        }
+        /// <inheritdoc cref="IStoredLog.OpenTerms"/>
+        public ITermLists OpenTerms() => sequencer.OpenTerms();
+
+        /// <inheritdoc cref="IStoredLog.IsShared"/>
+        public bool IsShared => sequencer.IsShared;
+
+        /// <summary>Asks the store for what other processes have committed.</summary>
+        public Task RefreshAsync() => shelf._threads.RunAsync(sequencer.Refresh);
+
+        /// <summary>Reads from the latest state, all of which is there for as long as there is a log.</summary>
+        public T Read<T>(Func<LogState, T> read) => read(State);
 
         /// <inheritdoc/>
         public void Dispose()
@@ -229,3 +262,6 @@ internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILogger
         }
     }
 }
+
+/// <summary>A log that was found damaged or lost something; it is not opened again before the ledger is.</summary>
+internal sealed class LogUnavailableException(ModuleId module, Exception fault) : Exception($"The log {module} is not opened again: {fault.Message}", fault);

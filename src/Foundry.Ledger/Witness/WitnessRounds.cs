@@ -51,8 +51,8 @@ internal sealed partial class WitnessRounds(CosignedNotes notes, LedgerState sta
         if (notes.Witnesses.Count == 0)
             return;
         state.Shelf.Published = StandInLine;
-        foreach (var folder in LogFolder.All(state.Root))
-            StandInLine(folder.Module);
+        foreach (var module in state.Store.Modules())
+            StandInLine(module);
         try
         {
             await Task.WhenAll([RetryAsync(stoppingToken), .. Enumerable.Range(0, RoundsAtOnceMax).Select(_ => RunAsync(stoppingToken))]);
@@ -126,7 +126,7 @@ internal sealed partial class WitnessRounds(CosignedNotes notes, LedgerState sta
     /// <returns>When to ask those again that have not cosigned; null when all have, or none can be asked.</returns>
     private async Task<DateTimeOffset?> RoundAsync(ModuleId module, CancellationToken cancellation)
     {
-        if (!state.Shelf.TryOpen(module, out var open))
+        if (await state.Shelf.TryOpenAsync(module) is not { } open)
             return null;
         using (open)
         {
@@ -147,7 +147,7 @@ internal sealed partial class WitnessRounds(CosignedNotes notes, LedgerState sta
 
     private async Task<DateTimeOffset?> AskAsync(KnownWitness witness, LogShelf.OpenLog open, LogState now, SignedNote note, CancellationToken cancellation)
     {
-        var module = open.Folder.Module;
+        var module = open.Module;
         var place = (module, witness.Verifier.KeyId);
         // Once after each start it is asked all the same: a folder restored from a backup has the cosignatures of its day.
         if (_sizes.ContainsKey(place) && notes.Has(module, note.Text, witness))
@@ -155,7 +155,7 @@ internal sealed partial class WitnessRounds(CosignedNotes notes, LedgerState sta
         if (witness.IsAway(time.GetUtcNow(), out var until) || (_refused.TryGetValue(place, out until) && time.GetUtcNow() < until))
             return until;
 
-        var reader = new TreeReader(now.Size, (tile, _) => ValueTask.FromResult<ReadOnlyMemory<byte>>(LogReader.TileOf(open.Folder, now, tile)));
+        var reader = new TreeReader(now.Size, (tile, _) => ValueTask.FromResult<ReadOnlyMemory<byte>>(LogReader.TileOf(now, tile)));
         var old = Math.Min(now.Size, _sizes.TryGetValue(place, out var known) ? known : notes.SizeAt(module, witness));
         for (var attempt = 1; ; attempt++)
         {

@@ -123,8 +123,9 @@ public sealed class KeyRotationTests : IDisposable
         var rotation = Decide();
         // As a kill between the first log and the second leaves it: one log has the announcement, the record says that not all have.
         using (var keys = LedgerKeys.Open(Folder, _time))
-        using (var shelf = new LogShelf(new LedgerOptions(), _time, Microsoft.Extensions.Logging.Abstractions.NullLoggerFactory.Instance, new Disk(), keys, _path))
-        using (var log = shelf.OpenOrCreate(LedgerFolder.Module("acme")))
+        using (var store = new FileStore(new Disk(), _path, int.MaxValue, Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance))
+        using (var shelf = new LogShelf(new LedgerOptions(), _time, Microsoft.Extensions.Logging.Abstractions.NullLoggerFactory.Instance, store, keys))
+        using (var log = await shelf.OpenOrCreateAsync(LedgerFolder.Module("acme")))
         {
             var origin = new LedgerOptions().OriginOf(LedgerFolder.Module("acme"));
             var outcome = await log.AppendAsync("ledger", rotation.PayloadId, rotation.Announcement(keys.CurrentOf(origin).VerifierKey, keys.PreviousOf(origin)!.VerifierKey), TestContext.Current.CancellationToken);
@@ -270,17 +271,17 @@ public sealed class KeyRotationTests : IDisposable
 
         public int Writes { get; set; }
 
-        public override void Append(Microsoft.Win32.SafeHandles.SafeFileHandle file, ReadOnlySpan<byte> bytes, long offset)
+        public override void Write(Microsoft.Win32.SafeHandles.SafeFileHandle file, ReadOnlySpan<byte> bytes, long offset)
         {
             if (++Writes < FailsAt || FailsAt % 2 == 0)
-                base.Append(file, bytes, offset);
+                base.Write(file, bytes, offset);
             ThrowWhenDue();
         }
 
-        public override void WriteFile(string path, ReadOnlySpan<byte> bytes)
+        public override void Rename(string from, string to)
         {
             if (++Writes < FailsAt || FailsAt % 2 == 0)
-                base.WriteFile(path, bytes);
+                base.Rename(from, to);
             ThrowWhenDue();
         }
 

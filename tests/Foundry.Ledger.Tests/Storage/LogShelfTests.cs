@@ -21,7 +21,7 @@ public sealed class MoreLogsThanMayBeOpen : IDisposable
             Assert.InRange(_ledger.Shelf.OpenCount, 1, 4);
         }
         for (var log = 0; log < Logs; log++)
-            Assert.Equal(["id-0", "id-1", "id-2"], _ledger.Entries($"tenant-{log}").Select(entry => entry.PayloadId));
+            Assert.Equal(["id-0", "id-1", "id-2"], (await _ledger.EntriesAsync($"tenant-{log}")).Select(entry => entry.PayloadId));
     }
 
     [Fact]
@@ -32,9 +32,9 @@ public sealed class MoreLogsThanMayBeOpen : IDisposable
         _ledger.Close();
         for (var log = 0; log < Logs; log++)
         {
-            Assert.Equal(10, _ledger.Entries($"tenant-{log}").Count);
+            Assert.Equal(10, (await _ledger.EntriesAsync($"tenant-{log}")).Count);
             _ledger.Close();
-            _ledger.VerifyAsStranger($"tenant-{log}");
+            await _ledger.VerifyAsStrangerAsync($"tenant-{log}");
         }
     }
 
@@ -101,97 +101,6 @@ public sealed class ALogThatIsMade : IDisposable
     [InlineData("", false)]
     [InlineData(null, false)]
     public void Has_a_name_that_can_be_no_other_folder(string? name, bool isName) => Assert.Equal(isName, ModuleId.TryParse(name, out _));
-}
-
-public sealed class AWriteThatFails : IDisposable
-{
-    private readonly FailingDisk _disk = new();
-    private readonly LedgerFolder _ledger;
-
-    public AWriteThatFails() => _ledger = new LedgerFolder { Disk = _disk };
-
-    public void Dispose() => _ledger.Dispose();
-
-    public static TheoryData<bool, string> Failures => new()
-    {
-        { false, nameof(Disk.Append) }, { true, nameof(Disk.Append) }, { false, nameof(Disk.Flush) }, { true, nameof(Disk.Flush) },
-    };
-
-    [Theory, MemberData(nameof(Failures))]
-    public async Task In_a_commit_is_not_acknowledged_not_retried_and_settled_by_the_next_start(bool isPersisted, string step)
-    {
-        await _ledger.AppendManyAsync("acme", 20);
-        _disk.Fail(step, isPersisted);
-        Assert.Equal(AppendStatus.Failed, (await _ledger.AppendAsync("acme", "doubtful", "{}")).Status);
-        var attempts = _disk.Attempts;
-        Assert.Equal(AppendStatus.Failed, (await _ledger.AppendAsync("acme", "next", "{}")).Status);
-        Assert.Equal(attempts, _disk.Attempts);
-        Assert.Equal(20, _ledger.Checkpoint("acme").Size);
-        Assert.Equal(20, _ledger.Entries("acme").Count);
-        _ledger.Close();
-
-        _disk.Fail("", false);
-        var size = _ledger.Checkpoint("acme").Size;
-        Assert.InRange(size, 20, 21);
-        Assert.Equal(21, (await _ledger.AppendAsync("acme", "doubtful", "{}")).Cursor);
-        _ledger.Close();
-        _ledger.VerifyAsStranger("acme");
-    }
-
-    [Fact]
-    public async Task In_publishing_ends_appending_and_the_next_start_publishes()
-    {
-        await _ledger.AppendManyAsync("acme", 20);
-        _disk.Fail(nameof(Disk.WriteFile), false);
-        _ledger.Time.Advance(_ledger.Options.PublishInterval);
-        await _ledger.AppendAsync("acme", "a", "{}");
-        Assert.Equal(AppendStatus.Failed, (await _ledger.AppendAsync("acme", "b", "{}")).Status);
-        _ledger.Close();
-        _disk.Fail("", false);
-        Assert.InRange(_ledger.Entries("acme").Count, 20, 21);
-        _ledger.Close();
-        _ledger.VerifyAsStranger("acme");
-    }
-
-    private sealed class FailingDisk : Disk
-    {
-        private string _step = "";
-        private bool _isPersisted;
-
-        public int Attempts { get; private set; }
-
-        public void Fail(string step, bool isPersisted) => (_step, _isPersisted) = (step, isPersisted);
-
-        public override void Append(Microsoft.Win32.SafeHandles.SafeFileHandle file, ReadOnlySpan<byte> bytes, long offset)
-        {
-            Attempts++;
-            if (_step != nameof(Append))
-                base.Append(file, bytes, offset);
-            else
-                base.Append(file, _isPersisted ? bytes : bytes[..(bytes.Length / 2)], offset);
-            ThrowAt(nameof(Append));
-        }
-
-        public override void Flush(Microsoft.Win32.SafeHandles.SafeFileHandle file)
-        {
-            Attempts++;
-            if (_step != nameof(Flush) || _isPersisted)
-                base.Flush(file);
-            ThrowAt(nameof(Flush));
-        }
-
-        public override void WriteFile(string path, ReadOnlySpan<byte> bytes)
-        {
-            ThrowAt(nameof(WriteFile));
-            base.WriteFile(path, bytes);
-        }
-
-        private void ThrowAt(string step)
-        {
-            if (_step == step)
-                throw new IOException($"{step} failed.");
-        }
-    }
 }
 
 public sealed class TheJournal

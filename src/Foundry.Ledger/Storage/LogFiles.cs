@@ -1,0 +1,260 @@
+using System.Collections.Immutable;
+using Foundry.Ledger.Recovery;
+using Foundry.Proofs;
+using Microsoft.Data.Sqlite;
+
+namespace Foundry.Ledger.Storage;
+
+/// <summary>A log in its folder: the journal commits, the tile layout is published from it (docs/formats/ledger.md).</summary>
+internal sealed partial class LogFiles : IStoredLog
+{
+    private readonly Disk _disk;
+    private readonly LogFolder _folder;
+    private readonly ExpectedFiles _expected;
+    private readonly EntryIndex _index;
+    private readonly int _journalBytesMax;
+    private readonly HashSet<string> _durableFolders = new(StringComparer.Ordinal);
+
+    // Guards what a commit and the end of a publishing both change.
+    private readonly Lock _gate = new();
+    private volatile JournalFile _journal;
+    private volatile ImmutableDictionary<Tile, TreeHash[]> _unpublished;
+    private LogState _committed;
+    private long _publishedSize;
+    private bool _isJournalDoubtful;
+
+    /// <summary>Takes over a recovered log, with its turn held, and finishes what its last owner had committed but not published.</summary>
+    public LogFiles(Disk disk, LogFolder folder, RecoveredLog recovered, ExpectedFiles expected, int journalBytesMax, ILogger log)
+    {
+        (_disk, _folder, _expected, _journalBytesMax) = (disk, folder, expected, journalBytesMax);
+        _journal = recovered.Journal;
+        _unpublished = recovered.Unpublished.ToImmutableDictionary();
+        _publishedSize = recovered.PublishedSize;
+        _committed = new LogState(recovered.Tree.Size, recovered.Note, recovered.Tree.Edge(), this);
+        Opened = new LogHead(_committed, recovered.Tree);
+        if (_journal.TornBytes > 0)
+            LogTornTail(log, folder.Journal, _journal.TornBytes, _committed.Size);
+        // What is read now may be in memory alone: renamed, or written and never flushed, by a process that was killed. It is made
+        // durable before anybody is shown it: names by flushing the folders, unpublished entries by writing them anew, since
+        // bytes whose flush failed would be called clean by another.
+        if (!_expected.AreNamesDurable)
+        {
+            _disk.FlushFolder(folder.Path);
+            _disk.FlushFolder(folder.Root);
+            _expected.AreNamesDurable = true;
+        }
+        _isJournalDoubtful = _journal.TornBytes > 0 || _publishedSize < _committed.Size;
+        _expected.Seen(_publishedSize, _journal.Length);
+        Publish();
+        _index = EntryIndex.Open(folder.Index);
+        CatchUpIndex();
+        _expected.Opened();
+    }
+
+    /// <inheritdoc/>
+    public LogHead Opened { get; }
+
+    /// <inheritdoc/>
+    public string Where => _folder.Path;
+
+    /// <inheritdoc/>
+    public bool IsShared => false;
+
+    /// <inheritdoc/>
+    public bool IsPublished
+    {
+        get
+        {
+            lock (_gate)
+                return _publishedSize == _committed.Size && !_isJournalDoubtful;
+        }
+    }
+
+    /// <inheritdoc/>
+    public LogHead Commit(LogHead? known, Func<LogHead, LogCommit?> prepare)
+    {
+        var head = known ?? throw new InvalidOperationException("What a failed write left can only be told by a new start.");
+        if (prepare(head) is not { } commit)
+            return head;
+        var state = new LogState(head.Tree.Size, commit.Note, head.Tree.Edge(), this);
+        lock (_gate)
+        {
+            // The commit point is inside: entries and checkpoint become durable together, by one flush.
+            _journal.Append(_disk, new JournalFrame(head.State.Size, commit.Leaves, commit.Note));
+            _unpublished = _unpublished.AddRange(commit.Completed);
+            _committed = state;
+            _expected.Journal(_journal.Length);
+        }
+        try
+        {
+            _index.Add(commit.Entries);
+        }
+        catch (SqliteException)
+        {
+            // What the entries can give back need not be mended: the next start makes the index again.
+            EntryIndex.Discard(_folder.Index);
+            throw;
+        }
+        return new LogHead(state, head.Tree);
+    }
+
+    /// <inheritdoc/>
+    public LogState? Newer(LogState known) => null;
+
+    /// <inheritdoc/>
+    public IReadOnlyDictionary<long, List<long>> Find(IReadOnlyCollection<long> terms) => terms.Distinct().ToDictionary(term => term, _index.Find);
+
+    /// <inheritdoc/>
+    public ITermLists OpenTerms() => new EntryIndex.Reader(_folder.Index);
+
+    /// <inheritdoc/>
+    public IEnumerable<ReadOnlyMemory<byte>> Leaves(long start, long end)
+    {
+        for (var index = start; index < end;)
+        {
+            if (FromJournal(index) is { } leaf)
+            {
+                yield return leaf;
+                index++;
+                continue;
+            }
+            var tile = new Tile(Tile.EntriesLevel, index / Tile.WidthMax, Tile.WidthMax);
+            if (!EntryBundle.TryRead(File.ReadAllBytes(_folder.FileOf(tile)), tile.Width, out var leaves))
+                throw new InvalidDataException($"{_folder.FileOf(tile)} is damaged.");
+            for (var bundleEnd = Math.Min(end, (tile.Index + 1) * Tile.WidthMax); index < bundleEnd; index++)
+                yield return leaves[(int)(index % Tile.WidthMax)];
+        }
+    }
+
+    /// <inheritdoc/>
+    public byte[] FullTile(Tile tile) =>
+        _unpublished.TryGetValue(tile, out var hashes) ? TreeHash.ToTile(hashes).ToArray() : File.ReadAllBytes(_folder.FileOf(tile));
+
+    /// <summary>
+    /// Writes what is committed as the files of the tile layout: full bundles and tiles, the partial ones, and, once all
+    /// these are durable, the checkpoint. What recovery finds unpublished is published here too.
+    /// </summary>
+    public void Publish()
+    {
+        lock (_expected.Turn)
+        {
+            if (IsPublished)
+                return;
+            LogState state;
+            ImmutableDictionary<Tile, TreeHash[]> completed;
+            long journalBytes;
+            lock (_gate)
+                (state, completed, journalBytes) = (_committed, _unpublished, _journal.Length);
+            var replaced = Tile.PartialsOf(_publishedSize).Except(Tile.PartialsOf(state.Size)).ToList();
+            WriteTiles(state, completed);
+
+            // Publication's commit point: every file that the checkpoint needs is durable before it is.
+            _disk.WriteFile(_folder.Checkpoint, state.Note);
+            _disk.FlushFolder(_folder.Path);
+            _expected.Published(state.Size);
+            lock (_gate)
+            {
+                _publishedSize = state.Size;
+                _unpublished = _unpublished.RemoveRange(completed.Keys);
+                // A journal whose entries fill no bundle yet would only be copied.
+                if (_isJournalDoubtful || (journalBytes > _journalBytesMax && FirstUnbundled > _journal.First))
+                    StartNewJournal(state, journalBytes);
+            }
+            foreach (var tile in replaced)
+                _disk.Delete(_folder.FileOf(tile));
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        lock (_expected.Turn)
+        {
+            _expected.Closed();
+            _index.Dispose();
+            _journal.Dispose();
+        }
+    }
+
+    private void CatchUpIndex()
+    {
+        while (_index.Size < _committed.Size)
+        {
+            var end = Math.Min(_committed.Size, (_index.Size / Tile.WidthMax + 1) * Tile.WidthMax);
+            _index.Add(LogReader.Entries(_committed, _index.Size, end));
+        }
+    }
+
+    private void WriteTiles(LogState state, ImmutableDictionary<Tile, TreeHash[]> completed)
+    {
+        var folders = new HashSet<string>(StringComparer.Ordinal);
+        for (var bundle = _publishedSize / Tile.WidthMax; bundle * Tile.WidthMax < state.Size; bundle++)
+        {
+            var tile = new Tile(Tile.EntriesLevel, bundle, Tile.WidthAt(Tile.EntriesLevel, bundle, state.Size));
+            WriteTile(tile, LogReader.BundleOf(this, tile), folders);
+        }
+        foreach (var (tile, hashes) in completed)
+            WriteTile(tile, TreeHash.ToTile(hashes), folders);
+        foreach (var tile in Tile.PartialsOf(state.Size).Where(tile => !tile.IsEntries))
+            WriteTile(tile, TreeHash.ToTile(state.Edge[tile.Level]), folders);
+        foreach (var folder in folders)
+            _disk.FlushFolder(folder);
+        _durableFolders.UnionWith(folders);
+    }
+
+    /// <summary>
+    /// Puts a journal in place that holds only what no full bundle holds: the published rest in one frame, and the frames that were
+    /// committed since. All else in the old one is published and durable.
+    /// </summary>
+    private void StartNewJournal(LogState published, long publishedBytes)
+    {
+        var first = FirstUnbundled;
+        var leaves = Leaves(first, published.Size).ToList();
+        var frame = leaves.Count == 0 ? null : new JournalFrame(first, leaves, published.Note);
+        _disk.WriteFile(_folder.Journal, [.. JournalFile.Compose(first, frame), .. _journal.Frames(publishedBytes)]);
+        _disk.FlushFolder(_folder.Path);
+        var old = _journal;
+        _journal = JournalFile.Open(_disk, _folder.Journal, _ => { }, _ => { });
+        _expected.Journal(_journal.Length);
+        _isJournalDoubtful = false;
+        old.Dispose();
+    }
+
+    private long FirstUnbundled => _publishedSize / Tile.WidthMax * Tile.WidthMax;
+
+    // A journal is let go when a new one is in its place, which has the entry, or bundles have it.
+    private byte[]? FromJournal(long index)
+    {
+        while (true)
+        {
+            var journal = _journal;
+            try
+            {
+                return index < journal.First ? null : journal.Entry(index);
+            }
+            catch (ObjectDisposedException) when (journal != _journal)
+            {
+            }
+        }
+    }
+
+    private void WriteTile(Tile tile, ReadOnlySpan<byte> bytes, HashSet<string> folders)
+    {
+        var path = _folder.FileOf(tile);
+        MakeFolder(Path.GetDirectoryName(path)!, folders);
+        _disk.WriteFile(path, bytes);
+    }
+
+    // A folder's own name is in its parent, which is flushed once in the life of this object: whoever made it may not have come to that.
+    private void MakeFolder(string folder, HashSet<string> folders)
+    {
+        if (!folders.Add(folder) || folder == _folder.Path || _durableFolders.Contains(folder))
+            return;
+        MakeFolder(Path.GetDirectoryName(folder)!, folders);
+        if (!Directory.Exists(folder))
+            _disk.CreateFolder(folder);
+    }
+
+    [LoggerMessage(3002, LogLevel.Warning, "{File} ended in {Bytes} bytes of a commit that was never acknowledged, behind entry {Size}; they are dropped")]
+    private static partial void LogTornTail(ILogger log, string file, long bytes, long size);
+}
