@@ -36,7 +36,7 @@ public sealed class Help
                 seen++;
             }
         }
-        Assert.Equal(27, seen);
+        Assert.Equal(33, seen);
     }
 
     [Fact]

@@ -16,8 +16,10 @@ internal sealed record BulkItem(int Line, string Id, string? UserId = null);
 /// </summary>
 internal static class BulkList
 {
-    /// <summary>Lines of the longest list.</summary>
-    public const int LinesMax = 100_000;
+    /// <summary>Keys of the longest list: so many requests of a tenant issuance remembers, and nothing is to be issued twice.</summary>
+    public const int KeysMax = 10_000;
+    /// <summary>IDs of the longest list.</summary>
+    public const int IdsMax = 100_000;
     /// <summary>Wrong lines that are named one by one.</summary>
     public const int WrongShownMax = 50;
     private const int FileBytesMax = 32 * 1024 * 1024;
@@ -27,13 +29,13 @@ internal static class BulkList
 
     /// <summary>Reads public keys, each with the ID of the person it is of, or without.</summary>
     public static bool TryReadKeys(string path, Output output, [NotNullWhen(true)] out List<BulkItem>? items, [NotNullWhen(false)] out Complaint? complaint) =>
-        TryRead(path, output, KeyOf, out items, out complaint);
+        TryRead(path, output, KeyOf, KeysMax, out items, out complaint);
 
     /// <summary>Reads IDs of tokens, or public keys.</summary>
     public static bool TryReadIds(string path, Output output, [NotNullWhen(true)] out List<BulkItem>? items, [NotNullWhen(false)] out Complaint? complaint) =>
-        TryRead(path, output, IdOf, out items, out complaint);
+        TryRead(path, output, IdOf, IdsMax, out items, out complaint);
 
-    private static bool TryRead(string path, Output output, Func<string[], int, (BulkItem? Item, string Wrong)> read,
+    private static bool TryRead(string path, Output output, Func<string[], int, (BulkItem? Item, string Wrong)> read, int itemsMax,
         [NotNullWhen(true)] out List<BulkItem>? items, [NotNullWhen(false)] out Complaint? complaint)
     {
         items = null;
@@ -64,8 +66,8 @@ internal static class BulkList
             complaint = new Complaint($"{path}: {(wrong == 1 ? "1 line is" : $"{wrong} lines are")} wrong, and nothing was sent", "correct them, and run the command again");
         else if (good.Count == 0)
             complaint = new Complaint($"{path} is empty", "a list has one entry a line");
-        else if (good.Count > LinesMax)
-            complaint = new Complaint($"{path} has {good.Count} entries", $"a list has at most {LinesMax}: split it");
+        else if (good.Count > itemsMax)
+            complaint = new Complaint($"{path} has {good.Count} entries, and a list at most {itemsMax}", "split it; of what is issued, one such list a day");
         else
             items = good;
         return items is not null;

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Text;
 using System.Text.Json;
 using Foundry.Cli.Bulk;
+using Foundry.Tokens;
 
 namespace Foundry.Cli.Tests.Bulk;
 
@@ -67,6 +68,30 @@ public sealed class BulkIssue : IAsyncLifetime
     {
         Assert.Equal(ExitCode.Usage, (await RunAsync(list)).Exit);
         Assert.Empty(_gateway.Requests);
+    }
+
+    /// <summary>Beyond what issuance remembers of a day's requests, a run that is taken up again could issue twice.</summary>
+    [Fact]
+    public async Task Takes_no_more_keys_than_issuance_remembers()
+    {
+        var ran = await RunAsync(List(KeysInARow(BulkList.KeysMax + 1)));
+        Assert.Equal((ExitCode.Usage, 0), (ran.Exit, _gateway.Requests.Count));
+        Assert.Contains("10001 entries", ran.Error, StringComparison.Ordinal);
+    }
+
+    // About one encoding in sixteen is a valid key, and finding it is cheaper than making one.
+    private static IEnumerable<string> KeysInARow(int count)
+    {
+        for (var n = 0; count > 0; n++)
+        {
+            var bytes = new byte[VerifyingKey.KeyBytes];
+            BitConverter.TryWriteBytes(bytes, n + 2);
+            if (VerifyingKey.TryCreate(bytes, out var key))
+            {
+                count--;
+                yield return key.X;
+            }
+        }
     }
 
     [Fact]
