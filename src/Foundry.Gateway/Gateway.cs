@@ -66,7 +66,10 @@ public static class Gateway
         // Admit
         services.AddSingleton<Store>();
         services.AddHostedService(provider => provider.GetRequiredService<Store>());
-        services.AddSingleton<RateLimiter>();
+        services.AddSingleton<GatewaysSeen>();
+        services.AddHostedService(provider => provider.GetRequiredService<GatewaysSeen>());
+        services.AddSingleton<ISharedBuckets, SharedBuckets>();
+        services.AddSingleton(provider => ActivatorUtilities.CreateInstance<RateLimiter>(provider, () => provider.GetRequiredService<GatewaysSeen>().Count));
         services.AddSingleton<HeartbeatLane>();
         services.AddSingleton<RateGate>();
         services.AddSingleton<Quotas>();

@@ -11,8 +11,15 @@ namespace Foundry.Gateway.Admit;
 internal sealed class Store(GatewayOptions options, Readiness readiness, TimeProvider time, ILogger<Store> log) : BackgroundService
 {
     private static readonly TimeSpan ProbeInterval = TimeSpan.FromMilliseconds(250);
+    private static readonly TimeSpan ProbeIntervalWhileFast = TimeSpan.FromSeconds(1);
+    /// <summary>What a request waits for an answer that it can do without, once the store has been slow for <see cref="SlowMax"/>.</summary>
+    private static readonly TimeSpan FastAnswerMax = TimeSpan.FromMilliseconds(50);
+    private static readonly TimeSpan SlowMax = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan PolicyInterval = TimeSpan.FromSeconds(30);
+    // How long an answer takes is real time, also where the rest goes by a clock that tests move.
+    private static readonly TimeProvider Wire = TimeProvider.System;
     private const int AnswerMillisecondsMax = 1000;
+    private const string Slow = "slow: rates go by this gateway's own share";
 
     // One of each command that the scripts use, on a key that is gone afterwards.
     private static readonly Script WarmUp = new("""
@@ -27,7 +34,9 @@ internal sealed class Store(GatewayOptions options, Readiness readiness, TimePro
         redis.call('HGETALL', KEYS[1])
         redis.call('PEXPIRE', KEYS[1], 1000)
         redis.call('HDEL', KEYS[1], 'a')
-        return redis.call('DEL', KEYS[1])
+        redis.call('DEL', KEYS[1])
+        local t = redis.call('TIME')
+        return string.format('%.0f', tonumber(t[1]) * 1000000 + tonumber(t[2]))
         """);
 
     private ConnectionMultiplexer? _redis;
@@ -35,6 +44,10 @@ internal sealed class Store(GatewayOptions options, Readiness readiness, TimePro
     private volatile string? _runId;
     private int _losses;
     private long _policyCheckedAt = long.MinValue;
+    private volatile bool _isFast;
+    private long _slowSince = long.MinValue;
+    private string? _lastRunId;
+    private long _unbrokenSince;
 
     /// <summary>
     /// Which life of the store this is: another value after a restart or failover, null while it does not answer. What was
@@ -44,6 +57,49 @@ internal sealed class Store(GatewayOptions options, Readiness readiness, TimePro
 
     /// <summary>Whether the store answers and keeps what it is told.</summary>
     public bool IsUp => _runId is not null;
+
+    /// <summary>Whether it answers, and fast enough for a request that can do without to wait for it.</summary>
+    public bool IsFast => _isFast && IsUp;
+
+    /// <summary>
+    /// When this process saw another life of the store begin, on the store's clock in microseconds; 0 where it saw only one. What was written
+    /// before may be without its last changes.
+    /// </summary>
+    public long UnbrokenSince => Volatile.Read(ref _unbrokenSince);
+
+    /// <summary>
+    /// Runs a script for a request that can do without. A store that was fast is waited for until it has been slow for a second; after that it
+    /// is not asked until a probe was answered fast. So after the first second no request is held up by it.
+    /// </summary>
+    /// <param name="script">The script; every key it touches is declared.</param>
+    /// <param name="keys">Its keys, all in one slot.</param>
+    /// <param name="values">Its arguments.</param>
+    /// <exception cref="RedisException">It is not asked, or does not answer.</exception>
+    /// <exception cref="TimeoutException">It did not answer in time, and may have run the script.</exception>
+    public async Task<RedisResult> EvaluateSoonAsync(Script script, RedisKey[] keys, RedisValue[] values)
+    {
+        if (!_isFast)
+            throw new RedisException("The store is slow.");
+        var asked = Wire.GetTimestamp();
+        var answer = EvaluateAsync(script, keys, values);
+        if (await IsAnsweredAsync(answer, FastAnswerMax))
+        {
+            Interlocked.Exchange(ref _slowSince, long.MinValue);
+            return await answer;
+        }
+        var since = Interlocked.CompareExchange(ref _slowSince, asked, long.MinValue);
+        if (await IsAnsweredAsync(answer, SlowMax - Wire.GetElapsedTime(since == long.MinValue ? asked : since)))
+            return await answer;
+        SlowDown();
+        throw new TimeoutException("The store is slow.");
+    }
+
+    private static async ValueTask<bool> IsAnsweredAsync(Task answer, TimeSpan within)
+    {
+        if (!answer.IsCompleted && within > TimeSpan.Zero)
+            await answer.WaitAsync(within, Wire).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        return answer.IsCompleted;
+    }
 
     /// <summary>Runs a script, or throws <see cref="RedisException"/> within a second.</summary>
     /// <param name="script">The script; every key it touches is declared.</param>
@@ -94,6 +150,7 @@ internal sealed class Store(GatewayOptions options, Readiness readiness, TimePro
             {
                 Open(fault.Message);
             }
+            timer.Period = IsFast ? ProbeIntervalWhileFast : ProbeInterval;
         }
         while (await timer.WaitForNextTickAsync(stoppingToken));
     }
@@ -112,9 +169,11 @@ internal sealed class Store(GatewayOptions options, Readiness readiness, TimePro
         // In a cluster each primary has a part of the tenants, and any of them may have begun another life.
         var server = primaries[0];
         var runs = new List<string>();
+        var asked = Wire.GetTimestamp();
         foreach (var primary in server.ServerType == ServerType.Cluster ? primaries : [server])
             runs.Add(await ReadAsync(primary, "server", "run_id") ?? throw new RedisException("the store does not say which run it is (INFO server: run_id)"));
         var runId = string.Join('+', runs);
+        var isFast = Wire.GetElapsedTime(asked) <= FastAnswerMax;
         if (_policyCheckedAt == long.MinValue || time.GetElapsedTime(_policyCheckedAt) > PolicyInterval)
         {
             // A store that evicts forgets quotas silently; it is refused, not worked around.
@@ -123,19 +182,38 @@ internal sealed class Store(GatewayOptions options, Readiness readiness, TimePro
                 throw new RedisException($"maxmemory-policy is {policy}; set it to noeviction, or held quotas can be evicted");
             _policyCheckedAt = time.GetTimestamp();
         }
-        if (_runId != runId)
-            // Up means fast: a store that has just begun loads its script engine with the first script, and no request should wait for that.
-            await _redis.GetDatabase().ScriptEvaluateAsync(WarmUp.Text, [(RedisKey)"foundry:v1:{warm-up}"], []);
+        // Up means fast: a store that has just begun loads its script engine with the first script, and no request should wait for that.
+        var now = _runId == runId ? 0 : (long)await _redis.GetDatabase().ScriptEvaluateAsync(WarmUp.Text, [(RedisKey)"foundry:v1:{warm-up}"], []);
         lock (_lock)
         {
             if (_losses != losses)
                 throw new RedisException("the connection was lost while the store was asked");
-            if (_runId == runId)
+            if (isFast)
+                Interlocked.Exchange(ref _slowSince, long.MinValue);
+            if (_runId == runId && (_isFast || !isFast))
                 return;
-            _runId = runId;
+            // One that has just begun is not called slow for its first answer.
+            _isFast = true;
+            if (_lastRunId is not null && _lastRunId != runId)
+                Volatile.Write(ref _unbrokenSince, now);
+            _lastRunId = _runId = runId;
         }
         readiness.Report("redis", met: true, required: false);
         log.LogInformation("The counters' store answers (run {RunId})", runId);
+    }
+
+    /// <summary>Slow for too long: no request waits for it until a probe was answered fast. What cannot do without it still asks.</summary>
+    private void SlowDown()
+    {
+        lock (_lock)
+        {
+            if (!IsFast)
+                return;
+            _isFast = false;
+            _slowSince = long.MinValue;
+        }
+        log.LogWarning("The counters' store is slow: rates go by this gateway's own share");
+        readiness.Report("redis", met: false, Slow, required: false);
     }
 
     private Task<ConnectionMultiplexer> ConnectAsync()
@@ -195,7 +273,9 @@ internal sealed class Store(GatewayOptions options, Readiness readiness, TimePro
             if (_runId is not null)
                 log.LogWarning("The counters' store does not answer: {Reason}", reason);
             _runId = null;
+            _isFast = false;
         }
+        Interlocked.Exchange(ref _slowSince, long.MinValue);
         _policyCheckedAt = long.MinValue;
         readiness.Report("redis", met: false, reason.Split('\n')[0], required: false);
     }

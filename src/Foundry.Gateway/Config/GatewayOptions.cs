@@ -29,8 +29,10 @@ internal sealed class GatewayOptions
     public string? Routes { get; set; }
     /// <summary>StackExchange.Redis connection string.</summary>
     public string Redis { get; set; } = "127.0.0.1:6379";
-    /// <summary>Gateways that share the tenants' rates when Redis is away.</summary>
+    /// <summary>Gateways that share the tenants' rates when Redis is away, if no more have been seen in ten minutes.</summary>
     public int GatewaysExpected { get; set; } = 1;
+    /// <summary>The rate, requests a minute, from which on a gateway takes a little of it in advance instead of asking Redis for each request.</summary>
+    public int LeaseFromRpm { get; set; } = 6000;
     /// <summary>How old what issuance last said may be before <c>input</c> and services are refused.</summary>
     public TimeSpan StalenessLimit { get; set; } = TimeSpan.FromMinutes(5);
     /// <summary>Lines of the change feed after which a new snapshot takes their place on disk, so that a start does not take ever longer.</summary>
@@ -61,6 +63,8 @@ internal sealed class GatewayOptions
             yield return $"Gateway:Name is '{Name}': use lower-case letters, digits and '-', at most 63";
         if (GatewaysExpected is < 1 or > 1000)
             yield return $"Gateway:GatewaysExpected is {GatewaysExpected}: 1 to 1000";
+        if (LeaseFromRpm < 1)
+            yield return $"Gateway:LeaseFromRpm is {LeaseFromRpm}: at least 1";
         if (StalenessLimit < TimeSpan.FromSeconds(5))
             yield return $"Gateway:StalenessLimit is {StalenessLimit}: at least 00:00:05";
         if (FeedLinesMax is < 10 or > 1_000_000)

@@ -127,6 +127,10 @@ internal sealed class RunningStore : IAsyncDisposable
 
     public Quotas Quotas => new(Store);
 
+    /// <summary>A rate limiter over it, which counts on as many gateways as the options expect.</summary>
+    public RateLimiter Limiter(TimeProvider time, TenantDirectory? directory = null) =>
+        new(new SharedBuckets(Store), directory ?? Tenants.Directory(), () => Options.GatewaysExpected, Options, time, NullLogger<RateLimiter>.Instance);
+
     /// <summary>Not yet begun.</summary>
     public static RunningStore Idle(string connectionString, TimeProvider? time = null) => new(new GatewayOptions { Redis = connectionString }, time);
 

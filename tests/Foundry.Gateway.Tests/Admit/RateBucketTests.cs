@@ -6,7 +6,6 @@ using Foundry.Gateway.Authenticate;
 using Foundry.Gateway.Config;
 using Foundry.Tokens;
 using Microsoft.AspNetCore.Http;
-using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
 using StackExchange.Redis;
 
@@ -511,14 +510,16 @@ internal sealed class Gateways : IAsyncDisposable
 
     public string RunId => _stores[0].Store.RunId!;
 
-    public static async Task<Gateways> StartAsync(Engine engine, int count, bool begin = true)
+    /// <summary>Each with a connection to the engine; requests are asked for one by one, unless a rate is said from which on they are leased.</summary>
+    public static async Task<Gateways> StartAsync(Engine engine, int count, bool begin = true, int leaseFromRpm = int.MaxValue)
     {
         var gateways = new Gateways();
         for (var i = 0; i < count; i++)
         {
             var store = begin ? await RunningStore.UpAsync(engine.ConnectionString) : RunningStore.Idle(engine.ConnectionString);
+            store.Options.LeaseFromRpm = leaseFromRpm;
             gateways._stores.Add(store);
-            gateways._limiters.Add(new RateLimiter(store.Store, gateways.Directory, store.Options, gateways.Time, NullLogger<RateLimiter>.Instance));
+            gateways._limiters.Add(store.Limiter(gateways.Time, gateways.Directory));
         }
         return gateways;
     }
@@ -529,7 +530,7 @@ internal sealed class Gateways : IAsyncDisposable
         var store = RunningStore.Idle("127.0.0.1:1");
         store.Options.GatewaysExpected = gatewaysExpected;
         gateways._stores.Add(store);
-        gateways._limiters.Add(new RateLimiter(store.Store, gateways.Directory, store.Options, time, NullLogger<RateLimiter>.Instance));
+        gateways._limiters.Add(store.Limiter(time, gateways.Directory));
         return gateways;
     }
 

@@ -1,6 +1,5 @@
 using System.Globalization;
 using Foundry.Gateway.Admit;
-using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
 using StackExchange.Redis;
 
@@ -95,7 +94,7 @@ public sealed class CountersStore
     {
         using var redis = await OwnRedis.StartAsync();
         await using var store = await RunningStore.UpAsync(redis.Address);
-        using var limiter = new RateLimiter(store.Store, Tenants.Directory(), store.Options, new FakeTimeProvider(), NullLogger<RateLimiter>.Instance);
+        using var limiter = store.Limiter(new FakeTimeProvider());
         var tenant = Tenants.New();
         Assert.False((await limiter.SpendAsync(tenant with { TenantId = "another" }, 1)).Local);
 
@@ -172,7 +171,7 @@ public sealed class CountersStore
         using var redis = await OwnRedis.StartAsync();
         using var engine = Engine.At(redis.Address);
         await using var store = await RunningStore.UpAsync(redis.Address);
-        using var limiter = new RateLimiter(store.Store, Tenants.Directory(), store.Options, new FakeTimeProvider(), NullLogger<RateLimiter>.Instance);
+        using var limiter = store.Limiter(new FakeTimeProvider());
         var tenant = Tenants.New(rpm: 600);
         await engine.Data.StringSetAsync(Tenants.KeyOf(tenant, "since"), 1);
         await limiter.SpendAsync(tenant, 0); // The script is known from here on.
