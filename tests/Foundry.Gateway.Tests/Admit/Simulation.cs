@@ -41,6 +41,8 @@ internal sealed class Simulation
 
     private readonly Scenario _scenario;
     private readonly Dice _random;
+    // The same requests, whatever else happens.
+    private readonly Dice _arrivals;
     private readonly SimulatedBuckets _buckets = new();
     private readonly long _begun;
     private readonly PriorityQueue<Action, (long At, long Order)> _due = new();
@@ -54,7 +56,7 @@ internal sealed class Simulation
 
     private Simulation(Scenario scenario)
     {
-        (_scenario, _random) = (scenario, new Dice(scenario.Seed));
+        (_scenario, _random, _arrivals) = (scenario, new Dice(scenario.Seed), new Dice(~scenario.Seed));
         _begun = _asOf = _buckets.Now;
         _customers = [.. Enumerable.Range(0, scenario.Tenants + scenario.FastTenants).Select(i =>
         {
@@ -77,9 +79,6 @@ internal sealed class Simulation
     public long Refused { get; private set; }
 
     public long StoreCalls => _buckets.Calls;
-
-    /// <summary>What bucket and refill allowed all tenants, had each bucket begun empty.</summary>
-    public double Allowed => _customers.Sum(customer => customer.Tenant.ApiRateLimitRpm) * ((_asOf - _begun) / 60e6);
 
     /// <summary>Runs it to its end.</summary>
     public static Simulation Run(Scenario scenario)
@@ -121,13 +120,13 @@ internal sealed class Simulation
 
     private void Arrive(Customer customer, double from)
     {
-        var gap = -Math.Log(1 - _random.NextDouble()) / customer.PerMicrosecond;
+        var gap = -Math.Log(1 - _arrivals.NextDouble()) / customer.PerMicrosecond;
         // Some five seconds of requests, then up to ten of none.
-        if (_scenario.IsBursty && _random.NextDouble() < Math.Min(0.3, 1 / (customer.PerMicrosecond * 5e6)))
-            gap += _random.NextDouble() * 10e6;
+        if (_scenario.IsBursty && _arrivals.NextDouble() < Math.Min(0.3, 1 / (customer.PerMicrosecond * 5e6)))
+            gap += _arrivals.NextDouble() * 10e6;
         _due.Enqueue(() =>
         {
-            _requests.Add(_doors[customer.Home ?? _random.Next(_doors.Length)].RequestAsync(customer, _random.Next(20) == 0 ? _random.Next(2, 6) : 1));
+            _requests.Add(_doors[customer.Home ?? _arrivals.Next(_doors.Length)].RequestAsync(customer, _arrivals.Next(20) == 0 ? _arrivals.Next(2, 6) : 1));
             Arrive(customer, from + gap);
         }, ((long)(from + gap), _order++));
     }
