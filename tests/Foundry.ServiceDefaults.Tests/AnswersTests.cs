@@ -56,7 +56,7 @@ public sealed class ErrorAnswer
         Assert.Contains(host.Log, line => line.Contains(problem.RequestId, StringComparison.Ordinal) && line.Contains("secret-in-the-message", StringComparison.Ordinal));
     }
 
-    /// <summary>CONTRACT: whoever is turned away for now is told when to come back, and nobody else is.</summary>
+    /// <summary>CONTRACT: whoever may come back is told when, and nobody else is.</summary>
     [Fact]
     public async Task Says_when_to_come_back_where_coming_back_helps()
     {
