@@ -100,8 +100,11 @@ internal sealed class Lease(TimeProvider time, Func<BucketAsk, Task<BucketAnswer
         {
             if (_asking.IsCompleted && time.GetElapsedTime(_usedAt) >= Span / 2)
             {
-                Retire(ref _current);
-                Retire(ref _next);
+                // One at a time: a question has room for one.
+                if (_current.Count > 0)
+                    Retire(ref _current);
+                else
+                    Retire(ref _next);
                 if (_finished.Unspent > 0)
                     Ask(0);
             }

@@ -23,7 +23,7 @@ internal readonly record struct RateVerdict(int Limit, long Remaining, TimeSpan 
 }
 
 /// <summary>
-/// The tenants' request rates: a token bucket each, one for all gateways, in the store and on its clock (CONTRACT section 5; decision 15).
+/// The tenants' request rates: a token bucket each, one for all gateways, in the store and on its clock (CONTRACT section 5).
 /// A slow tenant's is asked for each request (<i>direct</i>); of a fast one's this gateway takes a little in advance (<see cref="Lease"/>).
 /// Either way no more than bucket and refill is admitted in any stretch of time. Where the store is away or slow, a
 /// gateway goes by its own share of the rate, which begins empty.

@@ -39,7 +39,10 @@ public sealed class AdmissionReplay(ITestOutputHelper output)
                 LeaseFromRpm = isLeased ? 1 : 300,
             }), iter: 60, threads: 1));
 
-    /// <summary>What is taken in advance is spent or given back: next to nothing of the rate is lost by it.</summary>
+    /// <summary>
+    /// What is taken in advance is spent or given back: next to nothing of the rate is lost by it. Of demand that comes and goes, the last quarter of a
+    /// second before it goes is.
+    /// </summary>
     [Theory]
     [InlineData(6_000, true, false)]
     [InlineData(60_000, true, false)]
@@ -62,7 +65,7 @@ public sealed class AdmissionReplay(ITestOutputHelper output)
         };
         var (leased, direct) = (Simulation.Run(scenario), Simulation.Run(scenario with { LeaseFromRpm = int.MaxValue }));
         output.WriteLine($"{leased.Shared} with {leased.StoreCalls} calls, {direct.Shared} with {direct.StoreCalls}");
-        Assert.True(leased.Shared >= 0.98 * direct.Shared, $"{leased.Shared} of {direct.Shared}");
+        Assert.True(leased.Shared >= (isBursty ? 0.95 : 0.98) * direct.Shared, $"{leased.Shared} of {direct.Shared}");
         // Who is over the limit asks four times a second, and gives back now and then.
         Assert.InRange(leased.StoreCalls, 0, 4 * (isOneDoor ? 1 : 5) * 120 * 5);
     });
