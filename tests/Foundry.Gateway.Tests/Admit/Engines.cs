@@ -1,6 +1,8 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Globalization;
+using System.Net;
+using System.Net.Sockets;
 using System.Text.Json;
 using Foundry.Contracts;
 using Foundry.Gateway.Admit;
@@ -289,5 +291,109 @@ internal sealed class OwnRedis : IDisposable
         using var kill = Process.Start("kill", [signal, _process!.Id.ToString(CultureInfo.InvariantCulture)]);
         await kill.WaitForExitAsync();
         Assert.Equal(0, kill.ExitCode);
+    }
+}
+
+/// <summary>A way to a Redis that a test may make slow, stop without a word, or cut.</summary>
+internal sealed class RedisProxy : IDisposable
+{
+    private readonly TcpListener _listener = new(IPAddress.Loopback, 0);
+    private readonly CancellationTokenSource _ending = new();
+    private readonly ConcurrentDictionary<TcpClient, byte> _clients = new();
+    private readonly int _port;
+    private volatile TaskCompletionSource _open = Opened();
+    private volatile bool _isRefusing;
+
+    public RedisProxy(int port)
+    {
+        _port = port;
+        _listener.Start();
+        _ = AcceptAsync();
+    }
+
+    public string Address => $"127.0.0.1:{((IPEndPoint)_listener.LocalEndpoint).Port.ToString(CultureInfo.InvariantCulture)}";
+
+    /// <summary>How long each answer is held back.</summary>
+    public TimeSpan Delay { get; set; }
+
+    /// <summary>Nothing comes through any more, and nobody hears of it.</summary>
+    public void Stall() => _open = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    /// <summary>Breaks every connection and takes no other.</summary>
+    public void Cut()
+    {
+        _isRefusing = true;
+        foreach (var client in _clients.Keys)
+            client.Dispose();
+    }
+
+    /// <summary>All is well again; what was held back comes through.</summary>
+    public void Mend()
+    {
+        _isRefusing = false;
+        Delay = TimeSpan.Zero;
+        _open.TrySetResult();
+    }
+
+    public void Dispose()
+    {
+        _ending.Cancel();
+        _listener.Dispose();
+        Cut();
+        _open.TrySetResult();
+    }
+
+    private static TaskCompletionSource Opened()
+    {
+        var opened = new TaskCompletionSource();
+        opened.SetResult();
+        return opened;
+    }
+
+    private async Task AcceptAsync()
+    {
+        try
+        {
+            while (true)
+                _ = ServeAsync(await _listener.AcceptTcpClientAsync(_ending.Token));
+        }
+        catch (Exception fault) when (fault is OperationCanceledException or ObjectDisposedException or SocketException)
+        {
+            // The test is over.
+        }
+    }
+
+    private async Task ServeAsync(TcpClient client)
+    {
+        using var redis = new TcpClient();
+        _clients[client] = 0;
+        try
+        {
+            if (_isRefusing)
+                return;
+            await redis.ConnectAsync(IPAddress.Loopback, _port, _ending.Token);
+            await Task.WhenAny(PassAsync(client.GetStream(), redis.GetStream(), answers: false), PassAsync(redis.GetStream(), client.GetStream(), answers: true));
+        }
+        catch (Exception fault) when (fault is IOException or SocketException or ObjectDisposedException or InvalidOperationException or OperationCanceledException)
+        {
+            // Either side is gone, and so is the other.
+        }
+        finally
+        {
+            _clients.TryRemove(client, out _);
+            client.Dispose();
+        }
+    }
+
+    private async Task PassAsync(NetworkStream from, NetworkStream to, bool answers)
+    {
+        var buffer = new byte[16_384];
+        while (await from.ReadAsync(buffer, _ending.Token) is var count and > 0)
+        {
+            await _open.Task;
+            if (answers && Delay > TimeSpan.Zero)
+                await Task.Delay(Delay, _ending.Token);
+            await to.WriteAsync(buffer.AsMemory(0, count), _ending.Token);
+        }
     }
 }

@@ -511,7 +511,7 @@ internal sealed class Gateways : IAsyncDisposable
     public string RunId => _stores[0].Store.RunId!;
 
     /// <summary>Each with a connection to the engine; requests are asked for one by one, unless a rate is said from which on they are leased.</summary>
-    public static async Task<Gateways> StartAsync(Engine engine, int count, bool begin = true, int leaseFromRpm = int.MaxValue)
+    public static async Task<Gateways> StartAsync(Engine engine, int count, bool begin = true, int leaseFromRpm = int.MaxValue, TimeProvider? time = null)
     {
         var gateways = new Gateways();
         for (var i = 0; i < count; i++)
@@ -519,7 +519,7 @@ internal sealed class Gateways : IAsyncDisposable
             var store = begin ? await RunningStore.UpAsync(engine.ConnectionString) : RunningStore.Idle(engine.ConnectionString);
             store.Options.LeaseFromRpm = leaseFromRpm;
             gateways._stores.Add(store);
-            gateways._limiters.Add(store.Limiter(gateways.Time, gateways.Directory));
+            gateways._limiters.Add(store.Limiter(time ?? gateways.Time, gateways.Directory));
         }
         return gateways;
     }
