@@ -1,4 +1,5 @@
-// What tokens cost: see ../README.md. One argument, the file that the tables go to; bench/tokens/run names it.
+// What tokens and admission cost: see ../README.md. Two arguments, what is measured and the file that the tables go to; bench/tokens/run and
+// bench/admission/run name them.
 using System.Globalization;
 using System.Text;
 using BenchmarkDotNet.Configs;
@@ -8,11 +9,12 @@ using BenchmarkDotNet.Running;
 using BenchmarkDotNet.Toolchains.InProcess.Emit;
 using Foundry.Benchmarks;
 
-if (args is not [var file])
+if (args is not ["tokens" or "admission", var file])
 {
-    Console.Error.WriteLine("usage: Foundry.Benchmarks FILE");
+    Console.Error.WriteLine("usage: Foundry.Benchmarks tokens|admission FILE");
     return 2;
 }
+var isAdmission = args[0] == "admission";
 var loadAtStart = LoadAverage();
 
 // In this process: no project is generated, built and restored beside the repository's.
@@ -21,7 +23,7 @@ var config = ManualConfig.CreateEmpty()
     .AddColumnProvider(BenchmarkDotNet.Columns.DefaultColumnProviders.Instance)
     .AddLogger(ConsoleLogger.Default)
     .WithArtifactsPath(Path.Combine(Path.GetTempPath(), $"foundry-benchmarks-{Environment.ProcessId}"));
-var summary = BenchmarkRunner.Run<TokenBenchmarks>(config);
+var summary = isAdmission ? BenchmarkRunner.Run<AdmissionBenchmarks>(config) : BenchmarkRunner.Run<TokenBenchmarks>(config);
 Directory.Delete(config.ArtifactsPath, recursive: true);
 if (summary.HasCriticalValidationErrors || summary.Reports.Any(report => !report.Success))
     return 1;
@@ -29,11 +31,17 @@ if (summary.HasCriticalValidationErrors || summary.Reports.Any(report => !report
 var text = new StringBuilder();
 text.AppendLine($"- Load average: {loadAtStart} before, {{0}} after; {Environment.ProcessorCount} cores.");
 text.AppendLine().AppendLine("## In the library, one thread").AppendLine();
-text.AppendLine("| what | µs | ± | a second and core |").AppendLine("|---|---:|---:|---:|");
+text.AppendLine(isAdmission ? "| what | µs | ± | bytes |" : "| what | µs | ± | a second and core |").AppendLine("|---|---:|---:|---:|");
 foreach (var report in summary.Reports)
 {
     var (mean, error) = (report.ResultStatistics!.Mean, report.ResultStatistics.ConfidenceInterval.Margin);
-    text.AppendLine(CultureInfo.InvariantCulture, $"| {report.BenchmarkCase.Descriptor.WorkloadMethodDisplayInfo.Trim('\'')} | {mean / 1e3:0.00} | {error / 1e3:0.00} | {1e9 / mean:N0} |");
+    var last = isAdmission ? report.GcStats.GetBytesAllocatedPerOperation(report.BenchmarkCase) ?? -1 : 1e9 / mean;
+    text.AppendLine(CultureInfo.InvariantCulture, $"| {report.BenchmarkCase.Descriptor.WorkloadMethodDisplayInfo.Trim('\'')} | {mean / 1e3:0.000} | {error / 1e3:0.000} | {last:N0} |");
+}
+if (isAdmission)
+{
+    await File.AppendAllTextAsync(file, string.Format(CultureInfo.InvariantCulture, text.ToString(), LoadAverage()));
+    return 0;
 }
 text.AppendLine().AppendLine("## Issued over HTTP, durable before the answer").AppendLine();
 text.AppendLine("| store | clients | tokens a second | p50 ms | p99 ms |").AppendLine("|---|---:|---:|---:|---:|");

@@ -164,6 +164,9 @@ internal sealed class Store(GatewayOptions options, Readiness readiness, TimePro
         }
         var losses = Volatile.Read(ref _losses);
         var primaries = _redis.GetServers().Where(server => server.IsConnected && !server.IsReplica).OrderBy(server => server.EndPoint.ToString(), StringComparer.Ordinal).ToArray();
+        if (primaries.Length == 0 && _redis.GetServers().Any(server => server.IsConnected))
+            // A replica may have taken over; by itself the client looks once a minute.
+            await _redis.ConfigureAsync();
         if (primaries.Length == 0)
             throw new RedisException($"not connected ({await WhyNotAsync(_redis)})");
         // In a cluster each primary has a part of the tenants, and any of them may have begun another life.

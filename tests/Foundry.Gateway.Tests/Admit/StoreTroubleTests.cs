@@ -227,8 +227,9 @@ public sealed class NodesReports
     public async Task Are_not_lost_with_a_tenant_far_over_its_rate_and_Redis_away()
     {
         await using var host = await GatewayHost.StartAsync(new GatewaySetup { AwaitReady = false, Settings = new Dictionary<string, string?> { ["Gateway:Redis"] = "127.0.0.1:1" } });
+        var slow = host.Issuance.CreateTenant($"slow-{Guid.NewGuid():N}"[..20], tenant => tenant with { ApiRateLimitRpm = 60 });
         await host.CaughtUpAsync();
-        var flood = host.Token("read");
+        var flood = host.Token(slow.TenantId, "read");
         var nodes = Enumerable.Range(0, 100).Select(_ => host.Token("service:fleet-node")).ToArray();
         await host.UntilAsync(async () => (await host.GetAsync("/v1/vms", flood)).Status is 200 or 429);
 
