@@ -25,6 +25,21 @@ internal sealed class DiskThreads : IDisposable
     /// <summary>Puts work in line. It must not throw.</summary>
     public void Enqueue(Action work) => _work.Add(work);
 
+    /// <summary>Puts work in line; false, and nothing happens, once the threads are to end.</summary>
+    public bool TryEnqueue(Action work)
+    {
+        try
+        {
+            _work.Add(work);
+            return true;
+        }
+        catch (InvalidOperationException)
+        {
+            // Asking first would leave a moment in between.
+            return false;
+        }
+    }
+
     /// <summary>Puts work in line, to be awaited.</summary>
     public Task<T> RunAsync<T>(Func<T> work)
     {

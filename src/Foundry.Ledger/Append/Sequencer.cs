@@ -53,7 +53,8 @@ internal sealed partial class Sequencer : IDisposable
         (_options, _time, _log, _threads, _stored, _origin, _keys, _failed, _published) = (options, time, log, threads, stored, origin, keys, failed, published);
         _head = stored.Opened;
         _state = _head.State;
-        _publishTimer = time.CreateTimer(_ => threads.Enqueue(Publish), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+        // It may fire when the shelf has let the threads go; closing publishes too.
+        _publishTimer = time.CreateTimer(_ => threads.TryEnqueue(Publish), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
     }
 
     /// <summary>The log as of the last commit that this process knows of.</summary>
@@ -218,8 +219,9 @@ internal sealed partial class Sequencer : IDisposable
     {
         // Which of these are new?
         var now = _time.GetUtcNow();
-        var candidates = _stored.Find([.. batch.Select(pending => pending.Term)]);
+        var candidates = _stored.Find([.. batch.Select(pending => pending.Terms[0])]);
         var entries = new List<Entry>(batch.Count);
+        var terms = new List<long[]>(batch.Count);
         var newIds = new Dictionary<(string, string), int>();
         answers = new AppendOutcome[batch.Count];
         for (var i = 0; i < batch.Count; i++)
@@ -237,6 +239,7 @@ internal sealed partial class Sequencer : IDisposable
             {
                 newIds.Add((pending.Writer, pending.PayloadId), entries.Count);
                 entries.Add(new Entry(pending.Writer, pending.PayloadId, now, pending.Payload));
+                terms.Add(pending.Terms);
                 answers[i] = new AppendOutcome(AppendStatus.Appended, head.State.Size + entries.Count);
             }
         }
@@ -250,7 +253,7 @@ internal sealed partial class Sequencer : IDisposable
         foreach (var leaf in leaves)
             head.Tree.Append(TreeHash.OfLeaf(leaf.Span));
         var note = _keys.Sign(new Checkpoint(_origin, head.Tree.Size, head.Tree.Root)).Encode();
-        return new LogCommit(entries, leaves, note, completed);
+        return new LogCommit(entries, terms, leaves, note, completed);
     }
 
     private static AppendOutcome Answer(Entry known, Pending pending, long cursor) =>
@@ -258,7 +261,7 @@ internal sealed partial class Sequencer : IDisposable
 
     private static bool TryFind(LogState state, Pending pending, IReadOnlyDictionary<long, List<long>> candidates, out Entry found, out long cursor)
     {
-        foreach (var candidate in candidates.GetValueOrDefault(pending.Term, []))
+        foreach (var candidate in candidates.TryGetValue(pending.Terms[0], out var cursors) ? cursors : [])
         {
             var entry = LogReader.Entry(state, candidate - 1);
             if (entry.Writer != pending.Writer || entry.PayloadId != pending.PayloadId)
@@ -314,9 +317,16 @@ internal sealed partial class Sequencer : IDisposable
     [LoggerMessage(3004, LogLevel.Error, "A commit to {Log} was not answered; whether it is there is asked before the next one")]
     private partial void LogDoubtful(Exception fault, string log);
 
-    private sealed record Pending(string Writer, string PayloadId, ReadOnlyMemory<byte> Payload)
+    private sealed class Pending(string writer, string payloadId, ReadOnlyMemory<byte> payload)
     {
-        public long Term { get; } = EntryIndex.TermOfId(Writer, PayloadId);
+        public string Writer { get; } = writer;
+
+        public string PayloadId { get; } = payloadId;
+
+        public ReadOnlyMemory<byte> Payload { get; } = payload;
+
+        // Here, by whoever appends, and not by the one thread that commits.
+        public long[] Terms { get; } = EntryTerms.Of(writer, payloadId, payload.Span);
 
         public TaskCompletionSource<AppendOutcome> Answer { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
     }

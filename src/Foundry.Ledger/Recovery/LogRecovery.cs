@@ -104,8 +104,8 @@ internal sealed class LogRecovery
             if (!Checkpoint.TryOpen(_note, _verifier, out _))
                 throw new StateCorruptException(_folder.Journal, $"the checkpoint of its last frame, which ends at entry {_tree.Size}, is not signed by this ledger's key");
             // The index is written after the commit. Entries that it has seen were in the journal, and they were acknowledged.
-            if (EntryIndex.SizeOf(_folder.Index) is var indexed && indexed > _tree.Size)
-                throw new StateCorruptException(_folder.Journal, $"it ends at entry {_tree.Size}, but {_folder.Index} knows {indexed}: something was cut off");
+            if (EntryIndex.SizeOf(_folder) is var indexed && indexed > _tree.Size)
+                throw new StateCorruptException(_folder.Journal, $"it ends at entry {_tree.Size}, but {_folder.IndexSeen} knows {indexed}: something was cut off");
             return new RecoveredLog(_tree, journal, _published.Size, _note, _unpublished);
         }
         catch

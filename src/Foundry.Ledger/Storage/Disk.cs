@@ -12,7 +12,9 @@ internal class Disk
 {
     private const UnixFileMode OwnerOnlyFile = UnixFileMode.UserRead | UnixFileMode.UserWrite;
     private const UnixFileMode OwnerOnlyFolder = OwnerOnlyFile | UnixFileMode.UserExecute;
-    private const string TemporarySuffix = ".tmp";
+
+    /// <summary>What a file is called while it is written, behind its name.</summary>
+    public const string TemporarySuffix = ".tmp";
 
     /// <summary>Opens a file that exists, for appending and reading.</summary>
     public virtual SafeFileHandle Open(string path) =>

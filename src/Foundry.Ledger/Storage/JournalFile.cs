@@ -62,8 +62,13 @@ internal sealed class JournalFile : IDisposable
     /// Opens a journal and gives each whole frame to <paramref name="replay"/>, in order. Nothing is written. A frame that the
     /// file ends in the middle of is counted in <see cref="TornBytes"/>; anything else that is not a frame is damage.
     /// </summary>
+    /// <param name="disk">The file system.</param>
+    /// <param name="path">The file.</param>
+    /// <param name="opened">Told of the journal before its frames are read.</param>
+    /// <param name="replay">Given each frame.</param>
+    /// <param name="name">What the file will be called, where that is not its name yet.</param>
     /// <exception cref="StateCorruptException">The file is missing or damaged.</exception>
-    public static JournalFile Open(Disk disk, string path, Action<JournalFile> opened, Action<JournalFrame> replay)
+    public static JournalFile Open(Disk disk, string path, Action<JournalFile> opened, Action<JournalFrame> replay, string? name = null)
     {
         SafeFileHandle file;
         try
@@ -85,7 +90,7 @@ internal sealed class JournalFile : IDisposable
             var first = BinaryPrimitives.ReadInt64BigEndian(header.AsSpan(16));
             if (first < 0 || first % Tile.WidthMax != 0)
                 throw new StateCorruptException(path, $"it begins at entry {first}, which is not the first of a bundle");
-            var journal = new JournalFile(path, file, first);
+            var journal = new JournalFile(name ?? path, file, first);
             opened(journal);
             journal.Replay(path, length, replay);
             return journal;
@@ -113,6 +118,15 @@ internal sealed class JournalFile : IDisposable
         Length += bytes.Length;
     }
 
+    /// <summary>Adds frames of another journal and makes them durable.</summary>
+    /// <exception cref="IOException">Whether they are durable is not known, and this file must not be appended to again.</exception>
+    public void Append(Disk disk, byte[] frames)
+    {
+        disk.Write(_file, frames, Length);
+        disk.Flush(_file);
+        Replay(_path, Length + frames.Length, _ => { });
+    }
+
     /// <summary>Reads an entry in it.</summary>
     /// <exception cref="ObjectDisposedException">A newer journal has taken this one's place.</exception>
     public byte[] Entry(long index)
@@ -122,10 +136,10 @@ internal sealed class JournalFile : IDisposable
         return TryReadAll(_file, leaf, place >> LengthBits) ? leaf : throw new IOException($"Entry {index} could not be read back from the journal.");
     }
 
-    /// <summary>The frames in it from one byte to the last whole frame's end.</summary>
-    public byte[] Frames(long start)
+    /// <summary>The bytes of frames in it from one byte towards the last whole frame's end, at most so many.</summary>
+    public byte[] Frames(long start, int bytesMax)
     {
-        var frames = new byte[Length - start];
+        var frames = new byte[Math.Min(Length - start, bytesMax)];
         return TryReadAll(_file, frames, start) ? frames : throw new IOException($"{_path} could not be read back.");
     }
 
