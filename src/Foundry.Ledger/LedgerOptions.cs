@@ -37,7 +37,7 @@ internal sealed class LedgerOptions
     public int QueueLengthMax { get; set; } = 8192;
 
     /// <summary>Entries in one commit.</summary>
-    public int BatchEntriesMax { get; set; } = 1024;
+    public int BatchEntriesMax { get; set; } = 4096;
 
     /// <summary>Bytes of entries in one commit, but for the last that went in.</summary>
     public int BatchBytesMax { get; set; } = 4 * 1024 * 1024;

@@ -17,6 +17,18 @@ switch (args)
     case ["fill", var folder, var entries]:
         Console.WriteLine(await EngineLoad.FillAsync(folder, long.Parse(entries, CultureInfo.InvariantCulture)));
         return 0;
+    case ["http", var folder, var entries, .. var writers]:
+        using (var ledger = await LedgerProcess.StartAsync(folder))
+        {
+            var first = 1_000_000_000L;
+            foreach (var count in writers)
+            {
+                var row = await HttpLoad.RunAsync(ledger, int.Parse(count, CultureInfo.InvariantCulture), int.Parse(entries, CultureInfo.InvariantCulture), first);
+                first += 10_000_000;
+                Console.WriteLine($"{row.Writers} writers: {row.Entries / row.Seconds:N0}/s p50 {row.Milliseconds[row.Milliseconds.Length / 2]:0.00} p99 {row.Milliseconds[row.Milliseconds.Length * 99L / 100]:0.00} max {row.Milliseconds[^1]:0.0} cpu {row.CpuMicroseconds:0.0} us");
+            }
+        }
+        return 0;
     default:
         return 2;
 }

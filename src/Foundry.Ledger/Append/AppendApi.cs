@@ -1,3 +1,4 @@
+using System.Text.Json;
 using Foundry.Contracts;
 using Foundry.Ledger.Storage;
 using Foundry.ServiceDefaults;
@@ -35,7 +36,8 @@ internal static class AppendApi
         var outcome = await log.AppendAsync(access.Writer, body.PayloadId, body.Payload, context.RequestAborted);
         return outcome.Status switch
         {
-            AppendStatus.Appended => Results.Json(new Appended(outcome.Cursor, body.PayloadId), WireJson.Default.Appended),
+            // In one piece, with its length: a chunked answer is three writes.
+            AppendStatus.Appended => Results.Bytes(JsonSerializer.SerializeToUtf8Bytes(new Appended(outcome.Cursor, body.PayloadId), WireJson.Default.Appended), "application/json; charset=utf-8"),
             AppendStatus.Conflict => new Refused(ErrorCode.PayloadConflict, "This payload_id was used for other bytes; an entry cannot be changed."),
             AppendStatus.TooLarge => TooLarge,
             AppendStatus.Busy => new Refused(ErrorCode.RecordUnavailable, "Too many appends wait in this log; repeat this one in a moment."),
@@ -49,7 +51,7 @@ internal static class AppendApi
     {
         if (context.Request.ContentLength > AppendBody.BytesMax)
             return null;
-        var buffer = new byte[AppendBody.BytesMax + 1];
+        var buffer = new byte[(context.Request.ContentLength ?? AppendBody.BytesMax) + 1];
         var length = await context.Request.Body.ReadAtLeastAsync(buffer, buffer.Length, throwOnEndOfStream: false, context.RequestAborted);
         return length <= AppendBody.BytesMax ? buffer[..length] : null;
     }

@@ -151,8 +151,6 @@ internal sealed partial class Sequencer : IDisposable
 
     private void Run()
     {
-        // Left before the work, so that whatever is queued from here on stands in line again.
-        Volatile.Write(ref _isInLine, 0);
         lock (_owner)
         {
             if (_isClosed)
@@ -162,6 +160,8 @@ internal sealed partial class Sequencer : IDisposable
             if (batch.Count > 0 && (_hasFailed || !Guarded(() => Commit(batch))))
                 Refuse(batch);
         }
+        // Left after the work, so that a busy log has one thread and not all of them; what was queued meanwhile stands in line again.
+        Interlocked.Exchange(ref _isInLine, 0);
         if (!_queue.IsEmpty)
             StandInLine();
     }
