@@ -8,21 +8,24 @@ namespace Foundry.Benchmarks.Ledger;
 /// </summary>
 internal static class HttpLoad
 {
-    internal sealed record Row(int Writers, long Entries, double Seconds, double[] Milliseconds, double CpuMicroseconds);
+    internal sealed record Row(int Writers, int? Offered, long Entries, double Seconds, double[] Milliseconds, double CpuMicroseconds);
 
-    /// <summary>Sends so many appends through so many connections, each of which waits for its answer; once more for those that do not count.</summary>
-    public static async Task<Row> RunAsync(LedgerProcess ledger, int writers, int entries, long first)
+    /// <summary>
+    /// Sends so many appends through so many connections, each of which waits for its answer, after some that do not count. Where a rate
+    /// is offered, each append is due at its time, and its time counts from there, whether or not a connection was free.
+    /// </summary>
+    public static async Task<Row> RunAsync(LedgerProcess ledger, int writers, int? offered, int entries, long first)
     {
         var clients = Enumerable.Range(0, writers).Select(_ => new Client(ledger.Port, ledger.Gateway)).ToList();
         try
         {
-            await LoadAsync(clients, Requests(ledger, first, Math.Max(writers, entries / 4)));
+            await LoadAsync(clients, null, Requests(ledger, first, Math.Max(writers, entries / 4)));
             var requests = Requests(ledger, first + entries, entries);
             GC.Collect();
             var cpu = ledger.Cpu;
             var watch = Stopwatch.StartNew();
-            var times = await LoadAsync(clients, requests);
-            return new Row(writers, entries, watch.Elapsed.TotalSeconds, times, (ledger.Cpu - cpu).TotalMicroseconds / entries);
+            var times = await LoadAsync(clients, offered, requests);
+            return new Row(writers, offered, entries, watch.Elapsed.TotalSeconds, times, (ledger.Cpu - cpu).TotalMicroseconds / entries);
         }
         finally
         {
@@ -38,15 +41,23 @@ internal static class HttpLoad
         return requests;
     }
 
-    private static async Task<double[]> LoadAsync(List<Client> clients, byte[][] requests)
+    private static async Task<double[]> LoadAsync(List<Client> clients, int? offered, byte[][] requests)
     {
         var next = -1;
+        var start = Stopwatch.GetTimestamp();
         var times = new double[requests.Length];
         await Task.WhenAll(clients.Select(client => Task.Run(async () =>
         {
             for (var i = Interlocked.Increment(ref next); i < requests.Length; i = Interlocked.Increment(ref next))
             {
                 var begun = Stopwatch.GetTimestamp();
+                if (offered is { } rate)
+                {
+                    var due = start + (long)(i * (double)Stopwatch.Frequency / rate);
+                    if (due > begun)
+                        await Task.Delay(Stopwatch.GetElapsedTime(begun, due));
+                    begun = due;
+                }
                 // One answer but 200 voids the run.
                 if (!await client.SendAsync(requests[i]))
                     throw new InvalidOperationException($"Append {i} was refused.");

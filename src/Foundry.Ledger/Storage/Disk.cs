@@ -59,6 +59,20 @@ internal class Disk
     /// <summary>Removes a file that nothing needs any more.</summary>
     public virtual void Delete(string path) => File.Delete(path);
 
+    /// <summary>Reads as many bytes as there is room for; false where the file ends before.</summary>
+    public static bool TryReadAll(SafeFileHandle file, Span<byte> target, long offset)
+    {
+        while (!target.IsEmpty)
+        {
+            var read = RandomAccess.Read(file, target, offset);
+            if (read == 0)
+                return false;
+            target = target[read..];
+            offset += read;
+        }
+        return true;
+    }
+
     /// <summary>Puts a whole file in place: it is durable under a temporary name before it takes the real one, which is durable once the folder is flushed.</summary>
     public void WriteFile(string path, ReadOnlySpan<byte> bytes)
     {

@@ -83,7 +83,7 @@ internal sealed class JournalFile : IDisposable
         {
             var length = RandomAccess.GetLength(file);
             var header = new byte[HeaderBytes];
-            if (length < HeaderBytes || !TryReadAll(file, header, 0)
+            if (length < HeaderBytes || !Disk.TryReadAll(file, header, 0)
                 || !header.AsSpan(0, _magic.Length).SequenceEqual(_magic)
                 || BinaryPrimitives.ReadUInt32BigEndian(header.AsSpan(28)) != Crc32C.Of(header.AsSpan(0, 28)))
                 throw new StateCorruptException(path, "its header is damaged");
@@ -133,14 +133,14 @@ internal sealed class JournalFile : IDisposable
     {
         var place = Volatile.Read(ref _places)[checked((int)(index - First))];
         var leaf = new byte[place & ushort.MaxValue];
-        return TryReadAll(_file, leaf, place >> LengthBits) ? leaf : throw new IOException($"Entry {index} could not be read back from the journal.");
+        return Disk.TryReadAll(_file, leaf, place >> LengthBits) ? leaf : throw new IOException($"Entry {index} could not be read back from the journal.");
     }
 
     /// <summary>The bytes of frames in it from one byte towards the last whole frame's end, at most so many.</summary>
     public byte[] Frames(long start, int bytesMax)
     {
         var frames = new byte[Math.Min(Length - start, bytesMax)];
-        return TryReadAll(_file, frames, start) ? frames : throw new IOException($"{_path} could not be read back.");
+        return Disk.TryReadAll(_file, frames, start) ? frames : throw new IOException($"{_path} could not be read back.");
     }
 
     /// <inheritdoc/>
@@ -154,12 +154,12 @@ internal sealed class JournalFile : IDisposable
             var rest = length - Length;
             if (rest < JournalFrame.HeaderBytes || IsZero(rest))
                 break;
-            if (!TryReadAll(_file, header, Length) || !JournalFrame.TryReadHeader(header, out var read))
+            if (!Disk.TryReadAll(_file, header, Length) || !JournalFrame.TryReadHeader(header, out var read))
                 throw new StateCorruptException(path, $"the frame at byte {Length}, which begins with entry {End}, is damaged");
             if (rest < JournalFrame.HeaderBytes + read.BodyBytes)
                 break;
             var body = new byte[read.BodyBytes];
-            if (read.Start != End || !TryReadAll(_file, body, Length + JournalFrame.HeaderBytes)
+            if (read.Start != End || !Disk.TryReadAll(_file, body, Length + JournalFrame.HeaderBytes)
                 || !JournalFrame.TryReadBody(read, body, out var frame) || frame is null)
                 throw new StateCorruptException(path, $"the frame at byte {Length}, entries {End} to {End + read.Count - 1}, is damaged");
             replay(frame);
@@ -183,7 +183,7 @@ internal sealed class JournalFile : IDisposable
         for (var at = Length; rest > 0;)
         {
             var part = buffer.AsSpan(0, (int)Math.Min(buffer.Length, rest));
-            if (!TryReadAll(_file, part, at) || part.ContainsAnyExcept((byte)0))
+            if (!Disk.TryReadAll(_file, part, at) || part.ContainsAnyExcept((byte)0))
                 return false;
             at += part.Length;
             rest -= part.Length;
@@ -200,18 +200,5 @@ internal sealed class JournalFile : IDisposable
             known[_count + i] = ((Length + places[i]) << LengthBits) | (uint)leaves[i].Length;
         _count += places.Length;
         Volatile.Write(ref _places, known);
-    }
-
-    private static bool TryReadAll(SafeFileHandle file, Span<byte> target, long offset)
-    {
-        while (!target.IsEmpty)
-        {
-            var read = RandomAccess.Read(file, target, offset);
-            if (read == 0)
-                return false;
-            target = target[read..];
-            offset += read;
-        }
-        return true;
     }
 }

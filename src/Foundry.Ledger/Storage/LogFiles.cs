@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Collections.Immutable;
 using Foundry.Ledger.Recovery;
 using Foundry.Proofs;
@@ -124,11 +125,29 @@ internal sealed partial class LogFiles : IStoredLog
                 index++;
                 continue;
             }
-            var tile = new Tile(Tile.EntriesLevel, index / Tile.WidthMax, Tile.WidthMax);
-            if (!EntryBundle.TryRead(File.ReadAllBytes(_folder.FileOf(tile)), tile.Width, out var leaves))
+            var bundleEnd = Math.Min(end, (index / Tile.WidthMax + 1) * Tile.WidthMax);
+            foreach (var entry in FromBundle(index, bundleEnd))
+                yield return entry;
+            index = bundleEnd;
+        }
+    }
+
+    // Some of a full bundle's entries. They are copied, so that the room for the whole is used again: a search reads many bundles for an entry of each.
+    private byte[][] FromBundle(long start, long end)
+    {
+        var tile = new Tile(Tile.EntriesLevel, start / Tile.WidthMax, Tile.WidthMax);
+        using var file = File.OpenHandle(_folder.FileOf(tile));
+        var length = (int)RandomAccess.GetLength(file);
+        var rented = ArrayPool<byte>.Shared.Rent(length);
+        try
+        {
+            if (!Disk.TryReadAll(file, rented.AsSpan(0, length), 0) || !EntryBundle.TryRead(rented.AsMemory(0, length), tile.Width, out var leaves))
                 throw new InvalidDataException($"{_folder.FileOf(tile)} is damaged.");
-            for (var bundleEnd = Math.Min(end, (tile.Index + 1) * Tile.WidthMax); index < bundleEnd; index++)
-                yield return leaves[(int)(index % Tile.WidthMax)];
+            return [.. leaves[(int)(start % Tile.WidthMax)..(int)(start % Tile.WidthMax + end - start)].Select(leaf => leaf.ToArray())];
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(rented);
         }
     }
 

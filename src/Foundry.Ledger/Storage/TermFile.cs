@@ -48,7 +48,7 @@ internal sealed class TermFile : TermRun, IDisposable
     /// <inheritdoc/>
     public override void Read(int at, Span<TermRow> rows)
     {
-        if (!TryReadAll(_file, MemoryMarshal.AsBytes(rows), (long)at * TermRow.Bytes))
+        if (!Disk.TryReadAll(_file, MemoryMarshal.AsBytes(rows), (long)at * TermRow.Bytes))
             throw new IOException($"{Path} could not be read back.");
     }
 
@@ -99,7 +99,7 @@ internal sealed class TermFile : TermRun, IDisposable
             if (!TryReadFooter(file, out var footer))
                 return false;
             var filter = new ulong[footer.FilterBytes / sizeof(ulong)];
-            if (!TryReadAll(file, MemoryMarshal.AsBytes(filter.AsSpan()), (long)footer.Rows * TermRow.Bytes))
+            if (!Disk.TryReadAll(file, MemoryMarshal.AsBytes(filter.AsSpan()), (long)footer.Rows * TermRow.Bytes))
                 return false;
             run = new TermFile(path, file, footer, filter);
             return true;
@@ -124,7 +124,7 @@ internal sealed class TermFile : TermRun, IDisposable
         {
             cancellation.ThrowIfCancellationRequested();
             var part = buffer.AsSpan(0, (int)Math.Min(buffer.Length, bytes - at));
-            if (!TryReadAll(file, part, at))
+            if (!Disk.TryReadAll(file, part, at))
                 return false;
             crc = Crc32C.Of(part, crc);
             at += part.Length;
@@ -146,25 +146,12 @@ internal sealed class TermFile : TermRun, IDisposable
         footer = default;
         var length = RandomAccess.GetLength(file);
         Span<byte> bytes = stackalloc byte[FooterBytes];
-        if (length < FooterBytes || !TryReadAll(file, bytes, length - FooterBytes)
+        if (length < FooterBytes || !Disk.TryReadAll(file, bytes, length - FooterBytes)
             || !bytes[..16].SequenceEqual(_magic) || BinaryPrimitives.ReadUInt32BigEndian(bytes[44..]) != Crc32C.Of(bytes[..44]))
             return false;
         footer = new Footer(BinaryPrimitives.ReadInt64BigEndian(bytes[16..]), BinaryPrimitives.ReadInt64BigEndian(bytes[24..]),
             BinaryPrimitives.ReadInt32BigEndian(bytes[32..]), BinaryPrimitives.ReadInt32BigEndian(bytes[36..]), BinaryPrimitives.ReadUInt32BigEndian(bytes[40..]));
         return (long)footer.Rows * TermRow.Bytes + footer.FilterBytes + FooterBytes == length;
-    }
-
-    private static bool TryReadAll(SafeFileHandle file, Span<byte> target, long offset)
-    {
-        while (!target.IsEmpty)
-        {
-            var read = RandomAccess.Read(file, target, offset);
-            if (read == 0)
-                return false;
-            target = target[read..];
-            offset += read;
-        }
-        return true;
     }
 
     /// <summary>Where a merge is in one of its runs.</summary>

@@ -151,7 +151,7 @@ public sealed class TheIndex : IDisposable
     {
         for (var i = 0; i < entries.Count; i++)
             Assert.Equal([i + 1L], index.FindId(entries[i][0]));
-        Assert.Null(index.FindId(TermsOf(entries.Count, 0)[0]));
+        Assert.Empty(index.FindId(TermsOf(entries.Count, 0)[0]) ?? []);
         foreach (var term in TermsOf(0, number)[1..])
         {
             var expected = Enumerable.Range(1, entries.Count).Where(cursor => entries[cursor - 1].Contains(term)).Select(cursor => (long)cursor).ToList();
