@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Data.Common;
+using Foundry.Contracts;
 using Foundry.Ledger.Keys;
 using Foundry.Ledger.Storage;
 using Foundry.Proofs;
@@ -228,7 +229,7 @@ internal sealed partial class Sequencer : IDisposable
     {
         // Which of these are new?
         var now = _time.GetUtcNow();
-        var candidates = _stored.Find([.. batch.Select(pending => pending.Terms[0])]);
+        var candidates = _stored.Find([.. batch.SelectMany(pending => pending.IdTerms)]);
         var entries = new List<Entry>(batch.Count);
         var terms = new List<long[]>(batch.Count);
         var newIds = new Dictionary<(string, string), int>();
@@ -236,7 +237,7 @@ internal sealed partial class Sequencer : IDisposable
         for (var i = 0; i < batch.Count; i++)
         {
             var pending = batch[i];
-            if (newIds.TryGetValue((pending.Writer, pending.PayloadId), out var twin))
+            if (newIds.TryGetValue((pending.Tellers[0], pending.PayloadId), out var twin))
             {
                 answers[i] = Answer(entries[twin], pending, head.State.Size + twin + 1);
             }
@@ -246,7 +247,7 @@ internal sealed partial class Sequencer : IDisposable
             }
             else
             {
-                newIds.Add((pending.Writer, pending.PayloadId), entries.Count);
+                newIds.Add((pending.Tellers[0], pending.PayloadId), entries.Count);
                 entries.Add(new Entry(pending.Writer, pending.PayloadId, now, pending.Payload));
                 terms.Add(pending.Terms);
                 answers[i] = new AppendOutcome(AppendStatus.Appended, head.State.Size + entries.Count);
@@ -270,10 +271,10 @@ internal sealed partial class Sequencer : IDisposable
 
     private static bool TryFind(LogState state, Pending pending, IReadOnlyDictionary<long, List<long>> candidates, out Entry found, out long cursor)
     {
-        foreach (var candidate in candidates.TryGetValue(pending.Terms[0], out var cursors) ? cursors : [])
+        foreach (var candidate in pending.IdTerms.SelectMany(term => candidates.GetValueOrDefault(term, [])))
         {
             var entry = LogReader.Entry(state, candidate - 1);
-            if (entry.Writer != pending.Writer || entry.PayloadId != pending.PayloadId)
+            if (!pending.Tellers.Contains(entry.Writer) || entry.PayloadId != pending.PayloadId)
                 continue;
             (found, cursor) = (entry, candidate);
             return true;
@@ -328,15 +329,28 @@ internal sealed partial class Sequencer : IDisposable
 
     private sealed class Pending(string writer, string payloadId, ReadOnlyMemory<byte> payload)
     {
+        // Gateways destroy VMs, and issuance those of a tenant that it takes down: where both destroyed one, it is gone once.
+        private const string SharedPrefix = $"{EventTypes.VmDestroyed}:";
+        private static readonly string[] _sharing = ["gateway", "issuance"];
+
         public string Writer { get; } = writer;
 
         public string PayloadId { get; } = payloadId;
 
         public ReadOnlyMemory<byte> Payload { get; } = payload;
 
-        // Here, by whoever appends, and not by the one thread that commits.
+        /// <summary>What the entry will be found by. Hashed here, by whoever appends, and not by the one thread that commits.</summary>
         public long[] Terms { get; } = EntryTerms.Of(writer, payloadId, payload.Span);
 
+        /// <summary>Whose entries have their payload IDs in common with this one's: the writer's own, but for what several parts may tell.</summary>
+        public string[] Tellers { get; } = IsShared(writer, payloadId) ? _sharing : [writer];
+
+        /// <summary>The terms that an entry with this payload ID may have, told by any of them.</summary>
+        public IEnumerable<long> IdTerms => Tellers.Length == 1 ? Terms[..1] : Tellers.Select(teller => EntryTerms.OfId(teller, PayloadId));
+
         public TaskCompletionSource<AppendOutcome> Answer { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+        private static bool IsShared(string writer, string payloadId) =>
+            payloadId.StartsWith(SharedPrefix, StringComparison.Ordinal) && _sharing.Contains(writer);
     }
 }
