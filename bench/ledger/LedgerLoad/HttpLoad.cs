@@ -3,8 +3,8 @@ using System.Diagnostics;
 namespace Foundry.Benchmarks.Ledger;
 
 /// <summary>
-/// The ledger over HTTP, a process of its own, asked as a gateway asks it: one append a request, each with an assertion of its own, which the
-/// ledger verifies and takes once. The requests are signed beforehand, since a gateway's signatures cost its own machine.
+/// The ledger over HTTP, a process of its own, asked as a gateway asks it: one append a request, or as many as an outbox sends in one, each with an assertion of
+/// its own, which the ledger verifies and takes once. The requests are signed beforehand, since a gateway's signatures cost its own machine.
 /// </summary>
 internal static class HttpLoad
 {
@@ -14,13 +14,13 @@ internal static class HttpLoad
     /// Sends so many appends through so many connections, each of which waits for its answer, after some that do not count. Where a rate
     /// is offered, each append is due at its time, and its time counts from there, whether or not a connection was free.
     /// </summary>
-    public static async Task<Row> RunAsync(LedgerProcess ledger, int writers, int? offered, int entries, long first)
+    public static async Task<Row> RunAsync(LedgerProcess ledger, int writers, int? offered, int entries, long first, int lines = 1)
     {
         var clients = Enumerable.Range(0, writers).Select(_ => new Client(ledger.Port, ledger.Gateway)).ToList();
         try
         {
-            await LoadAsync(clients, null, Requests(ledger, first, Math.Max(writers, entries / 4)));
-            var requests = Requests(ledger, first + entries, entries);
+            await LoadAsync(clients, null, Requests(ledger, first, Math.Max(writers, entries / lines / 4), lines));
+            var requests = Requests(ledger, first + (2L * entries), entries / lines, lines);
             GC.Collect();
             var cpu = ledger.Cpu;
             var watch = Stopwatch.StartNew();
@@ -33,11 +33,11 @@ internal static class HttpLoad
         }
     }
 
-    private static byte[][] Requests(LedgerProcess ledger, long first, int count)
+    private static byte[][] Requests(LedgerProcess ledger, long first, int count, int lines)
     {
         var now = TimeProvider.System.GetUtcNow();
         var requests = new byte[count][];
-        Parallel.For(0, count, i => requests[i] = Client.AppendOf(ledger.Gateway, EngineLoad.Module.Name, first + i, now));
+        Parallel.For(0, count, i => requests[i] = Client.AppendOf(ledger.Gateway, EngineLoad.Module.Name, first + ((long)i * lines), lines, now));
         return requests;
     }
 

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Diagnostics;
 using System.Globalization;
 using System.Net;
@@ -108,19 +109,23 @@ internal sealed class Client(int port, SigningKey gateway) : IDisposable
     private readonly byte[] _buffer = new byte[64 * 1024];
     private Socket? _socket;
 
-    /// <summary>The bytes of an append, signed: these are made before anything is measured.</summary>
-    public static byte[] AppendOf(SigningKey gateway, string module, long number, DateTimeOffset now)
+    /// <summary>The bytes of an append, or of so many in the lines of an outbox, signed: these are made before anything is measured.</summary>
+    public static byte[] AppendOf(SigningKey gateway, string module, long number, int lines, DateTimeOffset now)
     {
-        var payload = Events.PayloadOf(number);
-        var body = new byte[Encoding.UTF8.GetByteCount($$"""{"payload_id":"{{Events.IdOf(number)}}","payload":""") + payload.Length + 1];
-        var length = Encoding.UTF8.GetBytes($$"""{"payload_id":"{{Events.IdOf(number)}}","payload":""", body);
-        payload.CopyTo(body, length);
-        body[^1] = (byte)'}';
-        return [.. Head(gateway, "POST", "/v1/append", module, body, now), .. body];
+        var body = new ArrayBufferWriter<byte>();
+        for (var line = 0; line < lines; line++)
+        {
+            if (line > 0)
+                body.Write("\n"u8);
+            Encoding.UTF8.GetBytes($$"""{"payload_id":"{{Events.IdOf(number + line)}}","payload":""", body);
+            body.Write(Events.PayloadOf(number + line));
+            body.Write("}"u8);
+        }
+        return [.. Head(gateway, "POST", lines == 1 ? "/v1/append" : "/internal/v1/append", module, body.WrittenSpan.ToArray(), now), .. body.WrittenSpan];
     }
 
-    /// <summary>Sends a request; true where it was answered with 200.</summary>
-    public async Task<bool> SendAsync(ReadOnlyMemory<byte> request) => await AnswerAsync(request) is not null;
+    /// <summary>Sends a request; true where it was answered with 200 and all of its lines were taken.</summary>
+    public async Task<bool> SendAsync(ReadOnlyMemory<byte> request) => await AnswerAsync(request) is { } answer && answer.AsSpan().IndexOf("\"refused\":{"u8) < 0;
 
     /// <summary>Reads something; the body, or null where the answer was not 200.</summary>
     public Task<byte[]?> GetAsync(string path, string? module) => AnswerAsync(Head(gateway, "GET", path, module, [], DateTimeOffset.FromUnixTimeSeconds(Now)));

@@ -7,6 +7,8 @@ using Foundry.Testing;
 
 const int httpWritersMax = 1024;
 const int offered = 10_000;
+const int outboxes = 4;
+const int outboxLines = 256;
 
 var report = new Argument<FileInfo>("FILE") { Description = "Where the tables go" };
 var entries = new Option<long>("--entries") { Description = "Entries of the log that is opened, searched and verified", DefaultValueFactory = _ => 1_000_000 };
@@ -48,7 +50,7 @@ async Task EngineAsync(StringBuilder text, TempFolder folder, double length, IEn
 async Task HttpAsync(StringBuilder text, TempFolder folder, double length, IEnumerable<int> counts)
 {
     text.AppendLine().AppendLine("## Over HTTP, a process of its own").AppendLine();
-    text.AppendLine("| writers | offered a second | entries a second | p50 ms | p99 ms | max ms | CPU µs an entry (ledger) |").AppendLine("|---:|---:|---:|---:|---:|---:|---:|");
+    text.AppendLine("| writers | offered a second | entries a second | p50 ms | p99 ms | max ms | CPU µs an entry (ledger) |").AppendLine("|---|---:|---:|---:|---:|---:|---:|");
     using var ledger = await LedgerProcess.StartAsync(folder.File("http"));
     var first = 1_000_000_000L;
     foreach (var (count, rate) in counts.Select(count => (count, (int?)null)).Append((httpWritersMax, offered)))
@@ -56,8 +58,13 @@ async Task HttpAsync(StringBuilder text, TempFolder folder, double length, IEnum
         // As many as it may take in that time; they are signed beforehand, and good for 30 seconds.
         var row = await HttpLoad.RunAsync(ledger, count, rate, (int)(length * (rate ?? (count == 1 ? 1_000 : offered))), first);
         first += 100_000_000;
-        text.AppendLine(CultureInfo.InvariantCulture, $"| {row.Writers:N0} | {(rate is null ? "as many as it takes" : $"{rate:N0}")} | {row.Entries / row.Seconds:N0} | {Times(row.Milliseconds)} | {row.CpuMicroseconds:0.0} |");
+        Row($"{row.Writers:N0}", rate is null ? "as many as it takes" : $"{rate:N0}", row);
     }
+    var sent = await HttpLoad.RunAsync(ledger, outboxes, null, (int)(length * 4 * offered) / outboxLines * outboxLines, first, outboxLines);
+    Row($"{outboxes} outboxes, {outboxLines} lines a request", "as many as it takes", sent);
+
+    void Row(string who, string rate, HttpLoad.Row row) =>
+        text.AppendLine(CultureInfo.InvariantCulture, $"| {who} | {rate} | {row.Entries / row.Seconds:N0} | {Times(row.Milliseconds)} | {row.CpuMicroseconds:0.0} |");
 }
 
 async Task LogAsync(StringBuilder text, TempFolder folder, string? made, string? kept, long size)
