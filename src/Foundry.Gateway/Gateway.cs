@@ -98,6 +98,8 @@ public static class Gateway
         // YARP's session affinity would otherwise leave keys in the home folder; nothing here outlives the process by them.
         services.AddDataProtection().UseEphemeralDataProtectionProvider();
 
+        services.AddSingleton<LiveRequests>();
+        services.AddHostedService(provider => provider.GetRequiredService<LiveRequests>());
         services.AddSingleton<Matcher>();
         services.AddSingleton<GatewayPipeline>();
         services.AddSingleton<GatewayMetrics>();
