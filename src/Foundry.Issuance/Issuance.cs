@@ -44,12 +44,14 @@ public static class Issuance
         var options = IssuanceOptions.Read(builder.Configuration);
         var trust = new TrustOptions();
         builder.Configuration.GetSection("Trust").Bind(trust);
+        if (trust.JoinCode is { Length: > 0 and < JoinDesk.CodeCharsMin })
+            throw new StartupException($"Trust:JoinCode ({ListenAddress.EnvironmentName("Trust:JoinCode")}) has fewer than {JoinDesk.CodeCharsMin} characters: choose a longer one for all parts, or leave it out and make a code for each ('foundry part code').");
         var listen = ListenAddress.Parse(options.Listen, "Issuance:Listen", options.AllowPublicListen, "Issuance:AllowPublicListen");
         var time = builder.Services.Last(service => service.ServiceType == typeof(TimeProvider)).ImplementationInstance as TimeProvider ?? TimeProvider.System;
         var folder = ServiceHost.DataFolder(builder.Configuration, "Issuance");
         var platform = await Platform.OpenAsync(options, folder, KeyPassphrase.Read(builder.Configuration), time);
         var parts = new PartBook(platform.Journal, platform.Trust, platform.Identity);
-        var gatewayCode = await parts.KeepFirstCodeAsync(StateFolder.Open(options.AdminFolder ?? folder.Path), hasDeploymentCode: trust.JoinCode is { Length: >= JoinDesk.CodeCharsMin });
+        var gatewayCode = await parts.KeepFirstCodeAsync(StateFolder.Open(options.AdminFolder ?? folder.Path), hasDeploymentCode: trust.JoinCode is { Length: > 0 });
         builder.AddKeySealing(folder, AdminToken.KeyFile);
         if (!platform.Database.IsPostgres)
             builder.AddKeySealing(folder.Folder(SigningKeys.FolderName));

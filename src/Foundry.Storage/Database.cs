@@ -132,6 +132,24 @@ public sealed class Database : IAsyncDisposable
         }
     }
 
+    /// <summary>Wakes the processes that listen (<see cref="ListenAsync"/>), this one too, once the transaction has committed. PostgreSQL only: SQLite's file is one process's.</summary>
+    /// <param name="transaction">The transaction.</param>
+    public Task NotifyAsync(DbTransaction transaction)
+    {
+        ArgumentNullException.ThrowIfNull(transaction);
+        return transaction.Connection!.ExecuteAsync("SELECT pg_notify(@_schema, '')", new { _schema }, transaction);
+    }
+
+    /// <summary>Listens for <see cref="NotifyAsync"/>. PostgreSQL only.</summary>
+    /// <param name="cancellationToken">Ends the wait for a connection.</param>
+    public async Task<CommitListener> ListenAsync(CancellationToken cancellationToken)
+    {
+        var connection = (NpgsqlConnection)await OpenConnectionAsync(cancellationToken);
+        // The channel is the schema: notices are a database's, and each part of it has one.
+        await connection.ExecuteAsync($"LISTEN {Quoted(_schema)}");
+        return new CommitListener(connection);
+    }
+
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
     {
@@ -141,6 +159,8 @@ public sealed class Database : IAsyncDisposable
             SqliteConnection.ClearPool((SqliteConnection)_connect());
         _writer?.Dispose();
     }
+
+    private static string Quoted(string name) => $"\"{name.Replace("\"", "\"\"", StringComparison.Ordinal)}\"";
 
     private static void RemoveNew(List<string> sidecars)
     {
@@ -207,7 +227,7 @@ public sealed class Database : IAsyncDisposable
                 await connection.ExecuteAsync("SELECT pg_advisory_xact_lock(7302291)", transaction: transaction);
                 // Asked first, because IF NOT EXISTS wants the right to create schemas even where there is nothing to create.
                 if (await connection.ExecuteScalarAsync<bool>("SELECT to_regnamespace(quote_ident(@schema)) IS NULL", new { schema = _schema }, transaction))
-                    await connection.ExecuteAsync($"CREATE SCHEMA \"{_schema.Replace("\"", "\"\"", StringComparison.Ordinal)}\"", transaction: transaction);
+                    await connection.ExecuteAsync($"CREATE SCHEMA {Quoted(_schema)}", transaction: transaction);
             }
             await connection.ExecuteAsync("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL PRIMARY KEY)", transaction: transaction);
             var version = await connection.ExecuteScalarAsync<int?>("SELECT MAX(version) FROM schema_version", transaction: transaction) ?? 0;

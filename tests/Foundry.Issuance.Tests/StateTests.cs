@@ -1,7 +1,12 @@
 using System.Security.Cryptography;
 using Foundry.Contracts;
+using Foundry.Issuance.Changes;
+using Foundry.Issuance.Keys;
+using Foundry.Issuance.Tokens;
 using Foundry.ServiceDefaults;
+using Foundry.Testing;
 using Foundry.Tokens;
+using Microsoft.Extensions.DependencyInjection;
 
 namespace Foundry.Issuance.Tests;
 
@@ -256,18 +261,44 @@ public sealed class AdministratorsToken
     }
 
     [Fact]
-    public async Task Whose_renewal_was_cut_short_before_the_file_was_written_is_renewed_again()
+    public async Task Whose_renewal_was_cut_short_before_the_file_was_written_is_written_then()
     {
         await using var part = await IssuancePart.StartAsync();
         var old = part.ReadAdminTokenText();
         part.Time.Advance(TimeSpan.FromDays(24));
         await LookAsync(part);
-        var nobodys = part.ReadAdminTokenText();
+        var renewed = part.ReadAdminTokenText();
         await part.StopAsync();
         await File.WriteAllTextAsync(Path.Combine(part.Folder, "admin.token"), old + "\n", TestContext.Current.CancellationToken);
         await part.OpenAsync();
-        Assert.Equal(("revoked", null, null), (await part.ReasonAsync(nobodys), await part.ReasonAsync(old), await part.ReasonAsync(part.ReadAdminTokenText())));
+        Assert.Equal(renewed, part.ReadAdminTokenText());
+        Assert.Null(await part.ReasonAsync(renewed));
+        part.Time.Advance(TimeSpan.FromDays(1));
+        await part.UntilAsync(async () => await part.ReasonAsync(old) == "revoked");
+        Assert.Null(await part.ReasonAsync(renewed));
+    }
+
+    [Fact]
+    public async Task Of_two_processes_whose_folders_were_copied_is_one_for_both()
+    {
+        await using var part = await IssuancePart.StartAsync();
+        using var copy = new TempFolder();
+        foreach (var file in (string[])["admin.key", "admin.token"])
+            File.Copy(Path.Combine(part.Folder, file), Path.Combine(copy.Path, file));
+        var services = part.App.Services;
+        using var others = new Foundry.Issuance.Admin.AdminToken(StateFolder.Open(copy.Path), services.GetRequiredService<Journal>(), services.GetRequiredService<TokenMint>(), services.GetRequiredService<SigningKeys>());
+        var old = part.ReadAdminTokenText();
+        part.Time.Advance(TimeSpan.FromDays(24));
+        await LookAsync(part);
         Assert.NotEqual(old, part.ReadAdminTokenText());
+        for (var round = 0; round < 3; round++)
+        {
+            await others.EnsureAsync(TestContext.Current.CancellationToken);
+            await LookAsync(part);
+            Assert.Equal(part.ReadAdminTokenText(), File.ReadAllText(others.Path).TrimEnd('\n'));
+            Assert.Null(await part.ReasonAsync(part.ReadAdminTokenText()));
+        }
+        Assert.Equal(2, await Rows.ReadAsync<long>(part, "SELECT COUNT(*) FROM tokens WHERE in_admin_file = 1"));
     }
 
     private static Task LookAsync(IssuancePart part) =>

@@ -67,7 +67,10 @@ internal sealed class LedgerFolder : IDisposable
         : PostgresStore.Open(Stores.Of(_schema));
 
     /// <summary>Another process's ledger over the same logs, and the same key.</summary>
-    public LogShelf NewShelf(ILogStore store) => new(Options, Time, NullLoggerFactory.Instance, store, new LedgerKeys(_key, Time));
+    public LogShelf NewShelf(ILogStore store) => new(Options, Time, NullLoggerFactory.Instance, store, NewKeys());
+
+    /// <summary>What the ledger signs with.</summary>
+    public LedgerKeys NewKeys() => new(_key, Time);
 
     /// <summary>A checkpoint over a tree, signed as the ledger would.</summary>
     public byte[] Sign(string module, TreeFrontier tree) => new Checkpoint(Options.OriginOf(Module(module)), tree.Size, tree.Root).Sign(_key).Encode();

@@ -49,8 +49,7 @@ internal sealed class AdminToken : IDisposable
             if (_folder.Read(TokenFile) is { } text && !CapabilityToken.TryVerify(text.TrimEnd('\n'), await _keys.EverAsync(cancellationToken), out held, out _))
                 throw new StateCorruptException(Path, "this is not a token that this platform issued; without the file, a new one is written");
             var (token, why) = await _journal.WriteAsync(entry => RenewAsync(entry, held), cancellationToken);
-            // Committed first: a crash in between leaves the old token good for a day, and one that nobody holds, which the
-            // next call revokes.
+            // Committed first: after a crash in between the old token is good for a day, and the next call writes the new one.
             if (token is not null)
                 _folder.Write(TokenFile, token + "\n");
             return why;
@@ -94,18 +93,19 @@ internal sealed class AdminToken : IDisposable
             : inFile.RevokeAt is not null ? "its renewal had been cut short"
             : inFile.ExpiresAt - entry.NowSeconds <= (long)RenewedBefore.TotalSeconds ? "it would expire within a week"
             : null;
-        foreach (var row in good)
+        // Of the same key and for a file, but not in this one: where there is none here, it was lost; else it was made before a crash,
+        // or by another process whose folder began as a copy of this one, and is good for this one too.
+        var lasting = good.Where(row => row.TokenId != inFile?.TokenId && row.SubjectPubkey == _subject.Public.X && row.RevokeAt is null).ToList();
+        var key = await _keys.CurrentAsync(entry);
+        var found = why is null || held is null ? null : lasting.FirstOrDefault(row => row.Kid == key?.Kid && row.ExpiresAt - entry.NowSeconds > (long)RenewedBefore.TotalSeconds);
+        foreach (var row in good.Where(row => row.TokenId != found?.TokenId))
         {
-            var nobodys = row.TokenId != inFile?.TokenId && row.RevokeAt is null;
-            var foreign = row.SubjectPubkey != _subject.Public.X;
-            if (nobodys || foreign)
+            if (row.SubjectPubkey != _subject.Public.X || (held is null && lasting.Contains(row)))
                 await TokenMint.RevokeAsync(entry, [row], Doer.Itself);
             else if (why is not null && row.RevokeAt is null)
                 await entry.ExecuteAsync("UPDATE tokens SET revoke_at = @at WHERE token_id = @TokenId", new { row.TokenId, at = entry.NowSeconds + (long)OldOneKept.TotalSeconds });
         }
-        if (why is null)
-            return (null, null);
-        return (await MintAsync(entry), why);
+        return why is null ? (null, null) : (found is null ? await MintAsync(entry) : _mint.Sign(found, key!).Token, why);
     }
 
     private async Task<string> MintAsync(JournalEntry entry) =>

@@ -8,7 +8,7 @@ using Microsoft.Extensions.Logging;
 
 namespace Foundry.Issuance.Changes;
 
-/// <summary>With PostgreSQL another process may commit: looks whether one did, and tells this process's followers.</summary>
+/// <summary>With PostgreSQL another process may commit: looks whether one did when the database says so, and now and then, and tells this process's followers.</summary>
 internal sealed class FeedPoll : BackgroundService
 {
     private static readonly TimeSpan Interval = TimeSpan.FromMilliseconds(200);
@@ -33,17 +33,12 @@ internal sealed class FeedPoll : BackgroundService
         {
             try
             {
-                var head = await _journal.Database.ReadOneAsync<HeadRow>("SELECT feed_seq AS FeedSeq, trust_seq AS TrustSeq FROM platform WHERE id = 1", null, stoppingToken);
-                if (head!.TrustSeq > _trust.Current.Seq)
+                await using var listener = await _journal.Database.ListenAsync(stoppingToken);
+                while (true)
                 {
-                    await _trust.ReloadAsync(stoppingToken);
-                    if (_trust.Find(_own.Key.Kid) is null)
-                        _readiness.Report("trust", met: false, "this process's key was removed; stop it, and move its service.key away to make a new one");
-                    await _keys.LookWhatIsDueAsync(stoppingToken);
+                    seen = await LookAsync(seen, stoppingToken);
+                    await listener.WaitAsync(Interval, stoppingToken);
                 }
-                if (head.FeedSeq != seen)
-                    _journal.Signal.Raise();
-                seen = head.FeedSeq;
             }
             catch (StateCorruptException fault)
             {
@@ -55,6 +50,22 @@ internal sealed class FeedPoll : BackgroundService
             }
             await Task.Delay(Interval, _time, stoppingToken);
         }
+    }
+
+    /// <returns>The last change there is.</returns>
+    private async Task<long> LookAsync(long seen, CancellationToken cancellationToken)
+    {
+        var head = (await _journal.Database.ReadOneAsync<HeadRow>("SELECT feed_seq AS FeedSeq, trust_seq AS TrustSeq FROM platform WHERE id = 1", null, cancellationToken))!;
+        if (head.TrustSeq > _trust.Current.Seq)
+        {
+            await _trust.ReloadAsync(cancellationToken);
+            if (_trust.Find(_own.Key.Kid) is null)
+                _readiness.Report("trust", met: false, "this process's key was removed; stop it, and move its service.key away to make a new one");
+            await _keys.LookWhatIsDueAsync(cancellationToken);
+        }
+        if (head.FeedSeq != seen)
+            _journal.Signal.Raise();
+        return head.FeedSeq;
     }
 
     private sealed record HeadRow

@@ -46,7 +46,10 @@ internal sealed class Journal
                 await transaction.Connection!.ExecuteAsync("SELECT pg_advisory_xact_lock(@WriterLock)", new { WriterLock }, transaction);
             // The clock is read behind the lock, so that times do not run against the order of the entries.
             entry = new JournalEntry(transaction, _time.GetUtcNow(), _changesKept);
-            return await change(entry);
+            var done = await change(entry);
+            if (entry.Changes > 0 && Database.IsPostgres)
+                await Database.NotifyAsync(transaction);
+            return done;
         }, cancellationToken);
         foreach (var action in entry!.AfterCommit)
             action();

@@ -36,7 +36,7 @@ internal sealed class SigningKeys : IDisposable
         var keys = new SigningKeys(halves, journal, trust);
         var rows = await keys.RowsAsync(cancellationToken);
         foreach (var row in rows.Where(row => row.Signs))
-            _ = keys.PrivateHalf(row) ?? throw new StateCorruptException(halves.Where(row.Kid), $"the key {row.Kid} is missing, though the database says that it signs tokens");
+            _ = keys.PrivateHalf(row) ?? throw new StateCorruptException(halves.Where(row.Kid), $"the key {row.Kid} is missing, though the database says that it signs tokens{(journal.Database.IsPostgres ? $". Where several processes share a database, all of them need {KeyPassphrase.Setting}: then the keys are in there" : "")}");
         // Left behind where the process ended between a commit and this: a key that signs no more has no private half.
         foreach (var row in rows.Where(row => !row.Signs))
             keys.Forget(row.Kid);

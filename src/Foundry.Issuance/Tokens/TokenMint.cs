@@ -76,12 +76,12 @@ internal sealed class TokenMint
         if (await _keys.CurrentAsync(entry) is not { } key)
             return NoKey;
         var bound = token.Bound != 0 || await RequiresProofAsync(entry, token.TenantId);
-        token = token with { TokenId = Guid.CreateVersion7(entry.Now).ToString(), IssuedAt = entry.NowSeconds, Bound = bound ? 1 : 0 };
+        token = token with { TokenId = Guid.CreateVersion7(entry.Now).ToString(), IssuedAt = entry.NowSeconds, Bound = bound ? 1 : 0, Kid = key.Kid };
         await entry.ExecuteAsync("""
             INSERT INTO tokens (token_id, tenant_id, scope, subject_pubkey, user_id, issued_at, expires_at, issued_by, kid, in_admin_file, revoke_at, bound, renews)
             VALUES (@TokenId, @TenantId, @Scope, @SubjectPubkey, @UserId, @IssuedAt, @ExpiresAt, @IssuedBy, @Kid, @InAdminFile, @RevokeAt, @Bound, @Renews)
             """,
-            new { token.TokenId, token.TenantId, token.Scope, token.SubjectPubkey, token.UserId, token.IssuedAt, token.ExpiresAt, token.IssuedBy, key.Kid, InAdminFile = inAdminFile ? 1 : 0, token.RevokeAt, token.Bound, token.Renews });
+            new { token.TokenId, token.TenantId, token.Scope, token.SubjectPubkey, token.UserId, token.IssuedAt, token.ExpiresAt, token.IssuedBy, token.Kid, InAdminFile = inAdminFile ? 1 : 0, token.RevokeAt, token.Bound, token.Renews });
         await entry.RecordAsync([token.TenantId ?? Logs.Platform], EventTypes.TokenIssued, token.TenantId, doer,
             ("token_id", token.TokenId), ("scope", token.Scope), ("subject_pubkey", token.SubjectPubkey), ("user_id", token.UserId),
             ("expires_at", DateTimeOffset.FromUnixTimeSeconds(token.ExpiresAt)), ("kid", key.Kid), ("proof", bound ? true : null), ("renews", token.Renews));
@@ -110,7 +110,7 @@ internal sealed record TokenRow
     public const string Columns = """
         token_id AS TokenId, tenant_id AS TenantId, scope AS Scope, subject_pubkey AS SubjectPubkey, issued_at AS IssuedAt, expires_at AS ExpiresAt,
         issued_by AS IssuedBy, revoked_at AS RevokedAt, revoke_at AS RevokeAt, replaced_by AS ReplacedBy,
-        user_id AS UserId, bound AS Bound, renews AS Renews
+        user_id AS UserId, bound AS Bound, renews AS Renews, kid AS Kid
         """;
 
     public string TokenId { get; init; } = "";
@@ -130,6 +130,9 @@ internal sealed record TokenRow
     public long Bound { get; init; }
     /// <summary>The token that was issued for this grant first, where this is not it.</summary>
     public string? Renews { get; init; }
+
+    /// <summary>The key that signed it.</summary>
+    public string Kid { get; init; } = "";
 
     /// <summary>Whether it is neither revoked nor expired.</summary>
     public bool IsGood(long nowSeconds) => RevokedAt is null && nowSeconds < ExpiresAt;

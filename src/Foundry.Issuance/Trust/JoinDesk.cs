@@ -32,7 +32,7 @@ internal sealed class JoinDesk
     private readonly Queue<long> _failures = new();
 
     /// <summary>Makes one.</summary>
-    /// <param name="code">The deployment's code; absent or too short, parts join with codes made for them.</param>
+    /// <param name="code">The deployment's code; absent, parts join with codes made for them.</param>
     /// <param name="journal">Where keys are written.</param>
     /// <param name="trust">The set they go into.</param>
     /// <param name="time">The clock.</param>
@@ -40,10 +40,8 @@ internal sealed class JoinDesk
     public JoinDesk(string? code, Journal journal, PlatformTrust trust, TimeProvider time, ILogger<JoinDesk> log)
     {
         (_journal, _trust, _time, _log) = (journal, trust, time, log);
-        if (code is { Length: >= CodeCharsMin })
+        if (code is { Length: > 0 })
             _codeHash = SHA256.HashData(Encoding.UTF8.GetBytes(code));
-        else if (code is { Length: > 0 })
-            log.LogWarning("Trust:JoinCode has fewer than {CodeCharsMin} characters, so no part can join with it", CodeCharsMin);
     }
 
     /// <summary>Lets a part in, or says why not.</summary>

@@ -25,6 +25,7 @@ internal sealed class PlatformTrust : ITrustSource
     private readonly Lock _adopting = new();
     private volatile State _state;
     private TaskCompletionSource _newer = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private int _waiting;
 
     private PlatformTrust(SigningKey root, Database database, State state) => (_root, _database, _state) = (root, database, state);
 
@@ -78,13 +79,17 @@ internal sealed class PlatformTrust : ITrustSource
     /// <summary>Nothing to ask for: nobody knows it sooner than the one who makes it.</summary>
     public Task RefreshAsync(CancellationToken cancellationToken) => Task.CompletedTask;
 
+    /// <summary>Those who wait in <see cref="NewerAsync"/>.</summary>
+    public int Waiting => Volatile.Read(ref _waiting);
+
     /// <summary>The set as soon as it is newer than one that a part has, or the one in force when the wait is over.</summary>
     /// <param name="seq">What the part has.</param>
     /// <param name="atMost">How long it waits.</param>
     /// <param name="time">The clock.</param>
-    /// <param name="cancellationToken">Ends the wait.</param>
+    /// <param name="cancellationToken">Ends the wait, as time does.</param>
     public async Task<TrustAnswer> NewerAsync(long seq, TimeSpan atMost, TimeProvider time, CancellationToken cancellationToken)
     {
+        Interlocked.Increment(ref _waiting);
         Task newer;
         lock (_adopting)
             newer = _state.Set.Seq > seq ? Task.CompletedTask : _newer.Task;
@@ -92,9 +97,13 @@ internal sealed class PlatformTrust : ITrustSource
         {
             await newer.WaitAsync(atMost, time, cancellationToken);
         }
-        catch (TimeoutException)
+        catch (Exception ended) when (ended is TimeoutException or OperationCanceledException)
         {
             // Nothing new; the part asks again.
+        }
+        finally
+        {
+            Interlocked.Decrement(ref _waiting);
         }
         return Answer;
     }

@@ -5,6 +5,7 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 using Microsoft.AspNetCore.Routing;
+using Microsoft.Extensions.Hosting;
 
 namespace Foundry.Issuance.Trust;
 
@@ -14,7 +15,6 @@ internal static class TrustApi
     private const int JoinBytesMax = 4 * 1024;
     private const int WaitingMax = 2 * PlatformTrust.TrustedKeysMax;
     private static readonly TimeSpan WaitMax = TimeSpan.FromSeconds(20);
-    private static int waiting;
 
     public static void MapTrust(this IEndpointRouteBuilder routes)
     {
@@ -24,20 +24,14 @@ internal static class TrustApi
         routes.MapPost("/internal/v1/join", JoinAsync).WithMetadata(OpenToAll.Instance);
     }
 
-    private static async Task<IResult> GetAsync(HttpContext context, PlatformTrust trust, TimeProvider time, long? after)
+    private static async Task<IResult> GetAsync(HttpContext context, PlatformTrust trust, TimeProvider time, IHostApplicationLifetime lifetime, long? after)
     {
         // Open to all, so the number of those who wait is bounded; who finds no place is answered at once.
-        if (after is not { } seq || Volatile.Read(ref waiting) >= WaitingMax)
+        if (after is not { } seq || trust.Waiting >= WaitingMax)
             return Results.Json(trust.Answer, WireJson.Default.TrustAnswer);
-        Interlocked.Increment(ref waiting);
-        try
-        {
-            return Results.Json(await trust.NewerAsync(seq, WaitMax, time, context.RequestAborted), WireJson.Default.TrustAnswer);
-        }
-        finally
-        {
-            Interlocked.Decrement(ref waiting);
-        }
+        // A part that is stopping lets nobody wait.
+        using var ending = CancellationTokenSource.CreateLinkedTokenSource(context.RequestAborted, lifetime.ApplicationStopping);
+        return Results.Json(await trust.NewerAsync(seq, WaitMax, time, ending.Token), WireJson.Default.TrustAnswer);
     }
 
     private static async Task<IResult> JoinAsync(HttpContext context, JoinDesk desk)

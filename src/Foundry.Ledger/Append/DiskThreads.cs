@@ -23,13 +23,26 @@ internal sealed class DiskThreads : IDisposable
     }
 
     /// <summary>Puts work in line. It must not throw.</summary>
-    public void Enqueue(Action work) => _work.Add(work);
+    /// <returns>False where the threads have ended, or are about to: the work is not done.</returns>
+    public bool TryEnqueue(Action work)
+    {
+        try
+        {
+            _work.Add(work);
+            return true;
+        }
+        catch (InvalidOperationException)
+        {
+            return false;
+        }
+    }
 
     /// <summary>Puts work in line, to be awaited.</summary>
+    /// <exception cref="ObjectDisposedException">The threads have ended, or are about to.</exception>
     public Task<T> RunAsync<T>(Func<T> work)
     {
         var done = new TaskCompletionSource<T>(TaskCreationOptions.RunContinuationsAsynchronously);
-        Enqueue(() =>
+        ObjectDisposedException.ThrowIf(!TryEnqueue(() =>
         {
             try
             {
@@ -39,7 +52,7 @@ internal sealed class DiskThreads : IDisposable
             {
                 done.SetException(fault);
             }
-        });
+        }), this);
         return done.Task;
     }
 

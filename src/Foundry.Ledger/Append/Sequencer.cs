@@ -53,7 +53,8 @@ internal sealed partial class Sequencer : IDisposable
         (_options, _time, _log, _threads, _stored, _origin, _keys, _failed, _published) = (options, time, log, threads, stored, origin, keys, failed, published);
         _head = stored.Opened;
         _state = _head.State;
-        _publishTimer = time.CreateTimer(_ => threads.Enqueue(Publish), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+        // Where the threads have ended, closing the log publishes.
+        _publishTimer = time.CreateTimer(_ => threads.TryEnqueue(Publish), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
     }
 
     /// <summary>The log as of the last commit that this process knows of.</summary>
@@ -127,8 +128,7 @@ internal sealed partial class Sequencer : IDisposable
             if (_isClosed)
                 return;
             _isClosed = true;
-            while (TakeBatch() is { Count: > 0 } unanswered)
-                Refuse(unanswered);
+            RefuseQueued();
         }
         lock (_publishing)
         {
@@ -142,10 +142,22 @@ internal sealed partial class Sequencer : IDisposable
     private static void Refuse(List<Pending> batch) =>
         batch.ForEach(pending => pending.Answer.TrySetResult(new AppendOutcome(AppendStatus.Failed)));
 
+    private void RefuseQueued()
+    {
+        lock (_owner)
+        {
+            while (TakeBatch() is { Count: > 0 } unanswered)
+                Refuse(unanswered);
+        }
+    }
+
     private void StandInLine()
     {
-        if (Interlocked.Exchange(ref _isInLine, 1) == 0)
-            _threads.Enqueue(Run);
+        if (Interlocked.Exchange(ref _isInLine, 1) != 0 || _threads.TryEnqueue(Run))
+            return;
+        // The ledger is stopping.
+        Volatile.Write(ref _isInLine, 0);
+        RefuseQueued();
     }
 
     private void Run()

@@ -184,7 +184,8 @@ public sealed class TrustFollower : BackgroundService, ITrustSource
             await FetchAsync(null, cancellationToken);
             return true;
         }
-        _log.LogError("Issuance refused to let {Name} join: {Status}", _identity.Name, (int)answer.StatusCode);
+        _log.LogError("Issuance refused to let {Name} join: {Status} {Reason}", _identity.Name, (int)answer.StatusCode,
+            answer.Content.Headers.ContentType?.MediaType == Problem.MediaType ? (await answer.Content.ReadFromJsonAsync(WireJson.Default.Problem, cancellationToken))?.Detail : null);
         return (int)answer.StatusCode >= 500;
     }
 

@@ -228,6 +228,19 @@ public sealed class Follower
     }
 
     [Fact]
+    public async Task Wakes_every_process_of_the_database_when_it_has_news_and_not_otherwise()
+    {
+        Assert.SkipWhen(Stores.ConnectionString is null, "FOUNDRY_TEST_POSTGRES is not set.");
+        await using var part = await IssuancePart.StartAsync(Stores.Postgres);
+        await using var other = await part.App.Services.GetRequiredService<Journal>().Database.ListenAsync(TestContext.Current.CancellationToken);
+        await part.MakeTenantAsync();
+        Assert.True(await other.WaitAsync(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken));
+        // A refused change tells nobody, so that the next notice is the next change's.
+        Assert.Equal(409, (await part.CallAsync(part.Admin, HttpMethod.Post, "/v1/tenants", new { tenant_id = "acme-corp", display_name = "Acme", max_vms = 1, storage_quota_gb = 1, api_rate_limit_rpm = 60 })).Status);
+        Assert.False(await other.WaitAsync(TimeSpan.FromMilliseconds(1), TestContext.Current.CancellationToken));
+    }
+
+    [Fact]
     public async Task Of_another_process_on_the_same_database_hears_the_change_too()
     {
         Assert.SkipWhen(Stores.ConnectionString is null, "FOUNDRY_TEST_POSTGRES is not set.");

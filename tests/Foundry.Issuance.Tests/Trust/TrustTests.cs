@@ -1,4 +1,7 @@
+using Foundry.Issuance.Trust;
+using Foundry.ServiceDefaults;
 using Foundry.Tokens;
+using Microsoft.Extensions.DependencyInjection;
 
 namespace Foundry.Issuance.Tests.Trust;
 
@@ -78,8 +81,7 @@ public sealed class Joining
     [Theory]
     [InlineData(null)]
     [InlineData("")]
-    [InlineData("thirty-one-characters-of-code-x")]
-    public async Task Is_refused_to_everyone_where_no_code_of_32_characters_is_configured(string? code)
+    public async Task Is_refused_to_everyone_where_no_code_is_configured(string? code)
     {
         await using var part = await IssuancePart.StartAsync();
         await part.StopAsync();
@@ -89,6 +91,29 @@ public sealed class Joining
         var refused = await Assert.ThrowsAsync<HttpRequestException>(part.OpenAsync);
         Assert.Equal(System.Net.HttpStatusCode.Unauthorized, refused.StatusCode);
         Assert.Equal(401, await JoinAsync(part, "service", "ledger", key.Public.X, code));
+    }
+
+    [Fact]
+    public async Task By_a_code_that_could_be_guessed_is_not_begun_with()
+    {
+        await using var part = await IssuancePart.StartAsync();
+        await part.StopAsync();
+        part.Settings["Trust:JoinCode"] = "thirty-one-characters-of-code-x";
+        var refused = await Assert.ThrowsAsync<StartupException>(part.OpenAsync);
+        Assert.Contains("Trust:JoinCode (FOUNDRY_Trust__JoinCode) has fewer than 32 characters", refused.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Is_not_waited_for_by_a_stop()
+    {
+        await using var part = await IssuancePart.StartAsync();
+        var (trust, seq) = (part.App.Services.GetRequiredService<PlatformTrust>(), (await part.TrustAsync()).Seq);
+        var newer = part.Gateway.Client.GetStringAsync($"/internal/v1/trust?after={seq}", TestContext.Current.CancellationToken);
+        // The clock stands still, so nothing but the stop ends the wait.
+        while (trust.Waiting == 0)
+            await Task.Delay(TimeSpan.FromMilliseconds(20), TestContext.Current.CancellationToken);
+        await part.App.StopAsync(TestContext.Current.CancellationToken);
+        Assert.NotEmpty(await newer);
     }
 
     [Fact]

@@ -1,5 +1,6 @@
 using Foundry.Ledger.Append;
 using Foundry.Proofs;
+using Microsoft.Extensions.Logging.Abstractions;
 
 namespace Foundry.Ledger.Tests.Append;
 
@@ -123,5 +124,31 @@ public sealed class ManyWritersAtOnce
         Assert.Equal(100, outcomes.Count(outcome => outcome == new AppendOutcome(AppendStatus.Appended, 1)));
         Assert.Equal(100, outcomes.Count(outcome => outcome.Status == AppendStatus.Conflict));
         Assert.Single(await ledger.EntriesAsync("acme"));
+    }
+}
+
+public sealed class ALogWhoseThreadsHaveEnded : IDisposable
+{
+    private readonly LedgerFolder _ledger = new();
+
+    public void Dispose() => _ledger.Dispose();
+
+    [Fact]
+    public async Task Refuses_entries_and_is_published_when_it_is_closed()
+    {
+        var cancellation = TestContext.Current.CancellationToken;
+        var module = LedgerFolder.Module("acme");
+        var threads = new DiskThreads(1);
+        var stored = _ledger.Logs.Open(module, _ledger.Verifier("acme"), () => _ledger.Sign("acme", new TreeFrontier()))!;
+        using (var log = new Sequencer(_ledger.Options, _ledger.Time, NullLogger.Instance, threads, stored, _ledger.Options.OriginOf(module), _ledger.NewKeys(), _ => { }, () => { }))
+        {
+            Assert.Equal(AppendStatus.Appended, (await log.AppendAsync("gateway", "a", "{}"u8.ToArray(), cancellation)).Status);
+            threads.Dispose();
+            // Publishing falls due, as it may between the threads' end and the log's.
+            _ledger.Time.Advance(_ledger.Options.PublishInterval);
+            Assert.Equal(AppendStatus.Failed, (await log.AppendAsync("gateway", "b", "{}"u8.ToArray(), cancellation)).Status);
+            Assert.Equal(0, _ledger.PublishedCheckpoint("acme").Size);
+        }
+        Assert.Equal(1, _ledger.PublishedCheckpoint("acme").Size);
     }
 }
