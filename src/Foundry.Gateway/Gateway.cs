@@ -11,7 +11,6 @@ using Foundry.ServiceDefaults.Trust;
 using Foundry.Storage;
 using Foundry.Tokens;
 using Microsoft.AspNetCore.DataProtection;
-using OpenTelemetry.Metrics;
 using Yarp.ReverseProxy.Configuration;
 using Yarp.ReverseProxy.Transforms.Builder;
 
@@ -103,8 +102,6 @@ public static class Gateway
         services.AddSingleton<Matcher>();
         services.AddSingleton<GatewayPipeline>();
         services.AddSingleton<GatewayMetrics>();
-        services.AddMetrics();
-        services.AddOpenTelemetry().WithMetrics(metrics => metrics.AddMeter(GatewayMetrics.MeterName).AddPrometheusExporter());
 
         var (listen, ops) = ListenAddresses(options);
         builder.WebHost.ConfigureKestrel(kestrel =>

@@ -176,5 +176,11 @@ public sealed class AnOperator : IDisposable
         Assert.Equal((false, false), (need.GetProperty("met").GetBoolean(), need.GetProperty("required").GetBoolean()));
         listener.RecordObservableInstruments();
         Assert.Equal(1, failed);
+        // Other ledgers of this process are in it too: it is the names that are looked at.
+        using var metrics = await ledger.GetAsync(As.Nobody, "/metrics", null);
+        var text = await metrics.Content.ReadAsStringAsync(TestContext.Current.CancellationToken);
+        Assert.Contains("foundry_ledger_logs_failed", text, StringComparison.Ordinal);
+        Assert.Contains("foundry_need_met", text, StringComparison.Ordinal);
+        Assert.DoesNotContain("acme", text, StringComparison.Ordinal);
     }
 }
