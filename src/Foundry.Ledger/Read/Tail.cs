@@ -47,7 +47,7 @@ internal sealed class Tail(PipeWriter output, LogShelf shelf, ModuleId module, E
             {
                 // Asked for before looking: what is committed from here on ends it.
                 var grown = log.Grown;
-                var page = EntryPage.Find(log, query with { Since = at, Limit = PageEntries }, PageBytes);
+                var page = await EntryPage.FindAsync(log, query with { Since = at, Limit = PageEntries }, PageBytes);
                 foreach (var (cursor, entry) in page.Found)
                     Write(cursor, json => EntryPage.WriteEntry(json, cursor, entry, OnOneLine(entry.Payload)));
                 if (page.Found.Count > 0)
