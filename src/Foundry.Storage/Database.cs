@@ -50,6 +50,7 @@ public sealed class Database : IAsyncDisposable
         try
         {
             await database.MigrateAsync(migrations);
+            database.KeepToOwner();
             return database;
         }
         catch (StateCorruptException)
@@ -158,6 +159,15 @@ public sealed class Database : IAsyncDisposable
         else
             SqliteConnection.ClearPool((SqliteConnection)_connect());
         _writer?.Dispose();
+    }
+
+    private void KeepToOwner()
+    {
+        if (IsPostgres || OperatingSystem.IsWindows())
+            return;
+        // What SQLite makes later beside the database gets the database's own mode.
+        foreach (var file in ((string[])["", "-wal", "-shm"]).Select(suffix => Where + suffix).Where(File.Exists))
+            File.SetUnixFileMode(file, UnixFileMode.UserRead | UnixFileMode.UserWrite);
     }
 
     private static string Quoted(string name) => $"\"{name.Replace("\"", "\"\"", StringComparison.Ordinal)}\"";

@@ -85,6 +85,19 @@ public sealed class Migrations
         transaction => transaction.Connection!.ExecuteAsync(sql, new { data = new byte[] { 1, 2, 3 } }, transaction), TestContext.Current.CancellationToken);
 }
 
+public sealed class DatabaseFile
+{
+    [Fact]
+    public async Task Is_its_owners_alone_with_what_lies_beside_it()
+    {
+        await using var store = new Store("SQLite");
+        await using var database = await store.OpenAsync("CREATE TABLE a (name TEXT)");
+        await database.WriteAsync(transaction => transaction.Connection!.ExecuteAsync("INSERT INTO a (name) VALUES ('x')", null, transaction), TestContext.Current.CancellationToken);
+        foreach (var suffix in (string[])["", "-wal", "-shm"])
+            Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, new FileInfo(store.FilePath + suffix).UnixFileMode);
+    }
+}
+
 public sealed class DamagedDatabaseFile
 {
     private const string Migration = "CREATE TABLE a (id {serial}, name TEXT NOT NULL)";
