@@ -49,7 +49,7 @@ internal static class AdminCommands
             output.Line(output.AsJson ? $$"""{"token_file":"{{JsonEncodedText.Encode(file)}}"}""" : $"every platform administrator's token is revoked; the new one is in {file}");
             return ExitCode.Done;
         }
-        catch (StartupException fault)
+        catch (Exception fault) when (fault is StartupException or StateUnwritableException)
         {
             output.Note(fault.Message);
             return ExitCode.Failed;

@@ -59,7 +59,7 @@ internal sealed class JoinOptions
             output.Detail("next", $"start it with {ListenAddress.EnvironmentName("Trust:RootThumbprint")}={parse.GetValue(_root)} {ListenAddress.EnvironmentName("Issuance:Url")}={issuance.AbsoluteUri.TrimEnd('/')}");
             return ExitCode.Done;
         }
-        catch (StartupException fault)
+        catch (Exception fault) when (fault is StartupException or StateUnwritableException)
         {
             output.Note(fault.Message);
             return ExitCode.Failed;

@@ -80,7 +80,7 @@ public sealed record ErrorCode(string Code, int Status, string Title)
     public static readonly ErrorCode InProgress = new("in_progress", 409, "The first request with this key is in progress");
     /// <summary>The token that was issued with this Idempotency-Key cannot be made again: the key that signed it signs no more.</summary>
     public static readonly ErrorCode AnswerGone = new("answer_gone", 409, "The first answer cannot be given again");
-    /// <summary>The folder of mounted keys holds none that has not signed before.</summary>
+    /// <summary>The folder of mounted keys holds none that has not signed before, or the folder of keys takes no new one.</summary>
     public static readonly ErrorCode NoNewKey = new("no_new_key", 409, "There is no new key to sign with");
     /// <summary>If-Match did not match.</summary>
     public static readonly ErrorCode PreconditionFailed = new("precondition_failed", 412, "The resource has changed");

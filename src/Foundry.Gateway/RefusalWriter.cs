@@ -1,5 +1,3 @@
-using System.Globalization;
-using System.Security.Cryptography;
 using Foundry.ServiceDefaults;
 using Foundry.Tokens;
 
@@ -19,7 +17,7 @@ internal static class RefusalWriter
         if (refusal.Allow is { } allow)
             headers.Allow = allow;
         if (refusal.RetryAfter is { } wait)
-            headers.RetryAfter = Jittered(wait).ToString(CultureInfo.InvariantCulture);
+            Problems.SayRetryAfter(context, wait);
         return Problems.WriteAsync(context, Problems.Of(context, refusal.Error, refusal.Detail) with
         {
             Reason = refusal.TokenRefusal?.WireName(),
@@ -29,12 +27,5 @@ internal static class RefusalWriter
             Used = refusal.Shortage?.Used,
             Requested = refusal.Shortage?.Requested,
         });
-    }
-
-    /// <summary>Whole seconds, at least the wait and at least one, spread so that clients do not come back together.</summary>
-    private static int Jittered(TimeSpan wait)
-    {
-        var seconds = Math.Clamp((int)Math.Ceiling(wait.TotalSeconds), 1, 3600);
-        return seconds + RandomNumberGenerator.GetInt32(Math.Max(seconds / 2, 2));
     }
 }

@@ -55,7 +55,7 @@ internal sealed class Platform : IAsyncDisposable
         var database = await Database.OpenAsync(options.Database, folder, Schema.FileName, Schema.Migrations);
         try
         {
-            var outbox = new Outbox(database);
+            var outbox = new Outbox(database, Journal.WaitingMax);
             var journal = new Journal(outbox, time, options.ChangesKept);
             var known = await database.ReadOneAsync<PlatformRow>("SELECT issuer AS Issuer, root_kid AS RootKid FROM platform WHERE id = 1", null, CancellationToken.None);
             var halves = PrivateHalves.Of(options, folder, database, passphrase);

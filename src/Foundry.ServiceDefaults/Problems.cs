@@ -1,3 +1,5 @@
+using System.Globalization;
+using System.Security.Cryptography;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
@@ -15,8 +17,18 @@ namespace Foundry.ServiceDefaults;
 /// <param name="Detail">What would be right; never inner detail.</param>
 public sealed record Refused(ErrorCode Error, string Detail) : IResult
 {
+    private static readonly TimeSpan RetryAfterDefault = TimeSpan.FromSeconds(5);
+
+    /// <summary>When to come back; every 429 and 503 says so, whether or not it is known better than in general.</summary>
+    public TimeSpan? RetryAfter { get; init; }
+
     /// <inheritdoc/>
-    public Task ExecuteAsync(HttpContext httpContext) => Problems.WriteAsync(httpContext, Error, Detail);
+    public Task ExecuteAsync(HttpContext httpContext)
+    {
+        if (RetryAfter is not null || Error.Status is StatusCodes.Status429TooManyRequests or StatusCodes.Status503ServiceUnavailable)
+            Problems.SayRetryAfter(httpContext, RetryAfter ?? RetryAfterDefault);
+        return Problems.WriteAsync(httpContext, Error, Detail);
+    }
 }
 
 /// <summary>Writes every error of ours, always the same way (CONTRACT section 9).</summary>
@@ -56,6 +68,19 @@ public static class Problems
         context.Response.Headers[FoundryHeaders.RequestId] = problem.RequestId;
         if (!HttpMethods.IsHead(context.Request.Method))
             await context.Response.Body.WriteAsync(body, context.RequestAborted);
+    }
+
+    /// <summary>
+    /// Says when to come back: in whole seconds, at least the wait (an hour at most) and at least one, spread so that clients do not
+    /// come back together.
+    /// </summary>
+    /// <param name="context">The request.</param>
+    /// <param name="wait">The wait.</param>
+    public static void SayRetryAfter(HttpContext context, TimeSpan wait)
+    {
+        ArgumentNullException.ThrowIfNull(context);
+        var seconds = (int)Math.Clamp(Math.Ceiling(wait.TotalSeconds), 1, 3600);
+        context.Response.Headers.RetryAfter = (seconds + RandomNumberGenerator.GetInt32(Math.Max(seconds / 2, 2))).ToString(CultureInfo.InvariantCulture);
     }
 
     /// <summary>Reads a JSON body strictly: an object of this type, each member once, no others, nothing behind it.</summary>

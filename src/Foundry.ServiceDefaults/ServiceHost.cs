@@ -117,7 +117,7 @@ public static class ServiceHost
             await program();
             return Environment.ExitCode;
         }
-        catch (StartupException failure)
+        catch (Exception failure) when (failure is StartupException or StateUnwritableException)
         {
             await Console.Error.WriteLineAsync($"foundry: {failure.Message}");
             return 1;

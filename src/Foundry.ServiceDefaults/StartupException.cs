@@ -26,3 +26,15 @@ public sealed class StateCorruptException : StartupException
     /// <summary>Which file.</summary>
     public string File { get; }
 }
+
+/// <summary>A folder of state takes no new file; what is in it is as it was.</summary>
+public sealed class StateUnwritableException : IOException
+{
+    /// <summary>Makes one.</summary>
+    /// <param name="folder">Which folder.</param>
+    /// <param name="inner">The fault behind it.</param>
+    public StateUnwritableException(string folder, Exception inner)
+        : base($"Nothing can be written to the folder {folder} ({inner?.Message}). Let this process write there (where it is mounted, mount it read-write), see that there is room, and try again.", inner)
+    {
+    }
+}

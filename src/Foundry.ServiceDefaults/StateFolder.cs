@@ -14,6 +14,9 @@ public sealed partial class StateFolder
 
     private const int ReadOnlyCloseOnExec = 0x80000; // O_RDONLY | O_CLOEXEC
 
+    /// <summary>What .NET says of a file that somebody else holds: EAGAIN of Linux and of macOS, ERROR_SHARING_VIOLATION of Windows.</summary>
+    private static readonly int[] _held = [11, 35, unchecked((int)0x80070020)];
+
     private readonly KeyPassphrase? _passphrase;
 
     private StateFolder(string path, KeyPassphrase? passphrase) => (Path, _passphrase) = (path, passphrase);
@@ -53,12 +56,17 @@ public sealed partial class StateFolder
     /// <summary>Keeps a second process out for as long as the handle is open.</summary>
     /// <param name="name">The name of the file that is held.</param>
     /// <exception cref="StartupException">Another process holds it.</exception>
+    /// <exception cref="StateUnwritableException">The folder takes no new file.</exception>
     public IDisposable Lock(string name = "lock")
     {
         FileStream held;
         try
         {
             held = new FileStream(File(name), OwnerOnly(FileMode.OpenOrCreate));
+        }
+        catch (Exception fault) when (fault is UnauthorizedAccessException || (fault is IOException && !_held.Contains(fault.HResult)))
+        {
+            throw new StateUnwritableException(Path, fault);
         }
         catch (IOException fault)
         {
@@ -88,16 +96,24 @@ public sealed partial class StateFolder
     /// <summary>Replaces a file whole and durably: readers see the old or the new one, also after a power cut.</summary>
     /// <param name="name">Its name.</param>
     /// <param name="content">Its new content.</param>
+    /// <exception cref="StateUnwritableException">The folder takes no new file.</exception>
     public void Write(string name, ReadOnlySpan<byte> content)
     {
         var target = File(name);
         var temporary = $"{target}.{Guid.NewGuid():N}.tmp";
-        using (var file = new FileStream(temporary, OwnerOnly(FileMode.CreateNew)))
+        try
         {
-            file.Write(content);
-            file.Flush(flushToDisk: true);
+            using (var file = new FileStream(temporary, OwnerOnly(FileMode.CreateNew)))
+            {
+                file.Write(content);
+                file.Flush(flushToDisk: true);
+            }
+            System.IO.File.Move(temporary, target, overwrite: true);
         }
-        System.IO.File.Move(temporary, target, overwrite: true);
+        catch (Exception fault) when (fault is IOException or UnauthorizedAccessException)
+        {
+            throw new StateUnwritableException(Path, fault);
+        }
         // The commit point: the new name is durable once the folder is.
         FlushFolder(Path);
     }

@@ -12,7 +12,7 @@ namespace Foundry.Storage;
 /// </summary>
 public sealed class Outbox
 {
-    /// <summary>Events that wait at most; beyond that the record cannot be promised any more.</summary>
+    /// <summary>Events that wait at most where nothing else is said; beyond that the record cannot be promised any more.</summary>
     public const int EventsMax = 100_000;
 
     /// <summary>The table; part of each producer's own migrations, so that an event commits with its fact.</summary>
@@ -30,11 +30,13 @@ public sealed class Outbox
     private const int RowsPerStatement = 40;
 
     private readonly Channel<bool> _added = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
+    private readonly int _eventsMax;
     private long _waiting;
 
     /// <summary>Makes one over a store whose migrations have <see cref="Migration"/>.</summary>
     /// <param name="database">The producer's store.</param>
-    public Outbox(Database database) => Database = database;
+    /// <param name="eventsMax">Events that wait at most.</param>
+    public Outbox(Database database, int eventsMax = EventsMax) => (Database, _eventsMax) = (database, eventsMax);
 
     /// <summary>The producer's store.</summary>
     public Database Database { get; }
@@ -43,7 +45,7 @@ public sealed class Outbox
     public long Waiting => Interlocked.Read(ref _waiting);
 
     /// <summary>Whether another event's durability can be promised.</summary>
-    public bool HasRoom => Waiting < EventsMax;
+    public bool HasRoom => Waiting < _eventsMax;
 
     /// <summary>
     /// Adds an event within the transaction of the fact it tells of. Call <see cref="Wake"/> after the commit.

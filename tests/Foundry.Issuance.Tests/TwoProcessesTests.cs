@@ -1,6 +1,10 @@
+using System.Text;
+using System.Text.Json;
+using Foundry.Contracts;
 using Foundry.Issuance.Tests.Tokens;
 using Foundry.ServiceDefaults;
 using Foundry.Testing;
+using Foundry.Tokens;
 using Microsoft.AspNetCore.Builder;
 
 namespace Foundry.Issuance.Tests;
@@ -66,6 +70,21 @@ public sealed class TwoProcesses
     }
 
     [Fact]
+    public async Task Let_one_of_several_that_know_the_same_code_join()
+    {
+        await using var both = await StartAsync();
+        var code = await Trust.JoinCode.MakeAsync(both.First, "gateway", "gateway-two");
+        var keys = Enumerable.Range(0, AtOnce).Select(_ => SigningKey.Generate()).ToList();
+        var answers = await both.JoinAtOnceAsync(code, keys);
+        Assert.Equal(AtOnce - 1, answers.Count(answer => (answer.Status, answer.Code) == (401, "join_refused")));
+        var winner = keys[Array.FindIndex(answers, answer => answer.Status == 200)];
+        Assert.Equal(winner.Kid, await Rows.ReadAsync<string>(both.First, "SELECT kid FROM trusted_keys WHERE name = 'gateway-two'"));
+        // It has it still, at either.
+        Assert.All(await both.JoinAtOnceAsync(code, [winner, winner]), answer => Assert.Equal(200, answer.Status));
+        keys.ForEach(key => key.Dispose());
+    }
+
+    [Fact]
     public async Task Take_a_tenant_down_and_record_each_vm_once()
     {
         await using var both = await StartAsync();
@@ -105,6 +124,14 @@ public sealed class TwoProcesses
                 foreach (var (name, value) in headers)
                     request.Headers.TryAddWithoutValidation(name, value);
             });
+            return new Answer((int)answer.StatusCode, await answer.Content.ReadAsStringAsync(TestContext.Current.CancellationToken), answer.Headers);
+        }));
+
+        /// <summary>Parts that say one code, half of them to each process, at once.</summary>
+        public Task<Answer[]> JoinAtOnceAsync(PartCode code, IReadOnlyList<SigningKey> keys) => Task.WhenAll(keys.Select(async (key, number) =>
+        {
+            using var body = new StringContent(JsonSerializer.Serialize(new JoinRequest(1, code.Kind, code.Name, key.Public.X, code.Code), WireJson.Default.JoinRequest), Encoding.UTF8, "application/json");
+            using var answer = await (number % 2 == 0 ? first.Gateway : toSecond).Client.PostAsync("/internal/v1/join", body, TestContext.Current.CancellationToken);
             return new Answer((int)answer.StatusCode, await answer.Content.ReadAsStringAsync(TestContext.Current.CancellationToken), answer.Headers);
         }));
 

@@ -24,6 +24,7 @@ public sealed class ErrorAnswer
             throw new InvalidOperationException("secret-in-the-message");
         });
         app.MapGet("/own-404", () => Results.Json(new { own = true }, statusCode: 404));
+        app.MapGet("/refused/{code}", (string code, int? seconds) => new Refused(ErrorCode.All[code], "Because.") { RetryAfter = seconds is { } known ? TimeSpan.FromSeconds(known) : null });
         app.MapGet("/refused", () => new Refused(ErrorCode.NoCapacity, "No node has 4096 MiB free."));
         app.MapPost("/body", async (HttpContext context) =>
         {
@@ -53,6 +54,24 @@ public sealed class ErrorAnswer
         foreach (var inner in (string[])["secret-in-the-message", "InvalidOperation", "   at ", ".cs"])
             Assert.DoesNotContain(inner, body, StringComparison.Ordinal);
         Assert.Contains(host.Log, line => line.Contains(problem.RequestId, StringComparison.Ordinal) && line.Contains("secret-in-the-message", StringComparison.Ordinal));
+    }
+
+    /// <summary>CONTRACT: whoever may come back is told when, and nobody else is.</summary>
+    [Fact]
+    public async Task Says_when_to_come_back_where_coming_back_helps()
+    {
+        await using var host = await StartAsync();
+        foreach (var error in ErrorCode.All.Values)
+        {
+            using var answer = await host.Client.GetAsync($"/refused/{error.Code}", TestContext.Current.CancellationToken);
+            await ProblemAsync(answer, error);
+            Assert.True(error.Status is 429 or 503 == answer.Headers.RetryAfter?.Delta >= TimeSpan.FromSeconds(1), error.Code);
+        }
+        foreach (var (known, least, most) in ((int, int, int)[])[(-1, 1, 2), (0, 1, 2), (1, 1, 2), (100, 100, 149), (3600, 3600, 5399), (86_400, 3600, 5399)])
+        {
+            using var answer = await host.Client.GetAsync($"/refused/rate_limited?seconds={known}", TestContext.Current.CancellationToken);
+            Assert.InRange(answer.Headers.RetryAfter!.Delta!.Value.TotalSeconds, least, most);
+        }
     }
 
     [Fact]

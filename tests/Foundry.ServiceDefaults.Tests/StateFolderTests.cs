@@ -48,6 +48,20 @@ public sealed class StateFolderOnDisk : IDisposable
     }
 
     [Fact]
+    public void That_takes_no_file_says_so_by_its_name_and_is_in_nobodys_use()
+    {
+        var folder = StateFolder.Open(_temp.File("state"));
+        // What a test can take away from every user: the folder itself.
+        Directory.Delete(folder.Path);
+        foreach (var write in (Action[])[() => folder.Write("a", "text"), () => folder.WriteKey("service.key", Tokens.SigningKey.Generate()), () => folder.Lock().Dispose()])
+        {
+            var refused = Assert.Throws<StateUnwritableException>(write);
+            Assert.Contains(folder.Path, refused.Message, StringComparison.Ordinal);
+            Assert.Contains("mount", refused.Message, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
     public async Task Shows_readers_a_whole_file_the_old_or_the_new_one()
     {
         var folder = StateFolder.Open(_temp.Path);

@@ -1,5 +1,4 @@
 using System.Data.Common;
-using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json;
 using Foundry.Contracts;
@@ -220,7 +219,7 @@ public abstract class RecordsTests(int processes) : IAsyncDisposable
         ["Issuance:Url"] = _issuances[0].Url.ToString(),
         ["Trust:RootThumbprint"] = _root,
         ["Trust:JoinCode"] = JoinCode,
-    });
+    }, Cancellation);
 
     /// <summary>While it is held no transaction gets as far as its commit.</summary>
     private async Task<DbConnection> LockStoreAsync()
@@ -309,7 +308,7 @@ public abstract class RecordsTests(int processes) : IAsyncDisposable
                 ["Trust:JoinCode"] = JoinCode,
                 ["Ledger:Url"] = Door.Url.ToString(),
                 ["Fleet:Url"] = "http://127.0.0.1:1",
-            });
+            }, Cancellation);
         }
 
         public async ValueTask DisposeAsync()
@@ -409,58 +408,6 @@ public abstract class RecordsTests(int processes) : IAsyncDisposable
             var gone = new TaskCompletionSource();
             await using var registered = context.RequestAborted.Register(gone.SetResult);
             await gone.Task;
-        }
-    }
-
-    /// <summary>One of our programs, in a process of its own.</summary>
-    private sealed class PartProcess(Process process) : IAsyncDisposable
-    {
-        public static async Task<PartProcess> StartAsync(string program, string url, Dictionary<string, string?> settings)
-        {
-            var start = new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, $"{program}.dll")]) { RedirectStandardOutput = true, RedirectStandardError = true };
-            start.Environment["FOUNDRY_Log__Level"] = "Error";
-            foreach (var (name, value) in settings)
-                if (value is not null)
-                    start.Environment["FOUNDRY_" + name.Replace(":", "__", StringComparison.Ordinal)] = value;
-            var part = new PartProcess(Process.Start(start)!);
-            var said = new System.Collections.Concurrent.ConcurrentQueue<string?>();
-            part.Inner.OutputDataReceived += (_, line) => said.Enqueue(line.Data);
-            part.Inner.ErrorDataReceived += (_, line) => said.Enqueue(line.Data);
-            part.Inner.BeginOutputReadLine();
-            part.Inner.BeginErrorReadLine();
-            using var client = Http.NewClient(new Uri(url));
-            await UntilAsync(async () =>
-            {
-                if (part.Inner.HasExited)
-                    throw new InvalidOperationException($"{program} ended: {string.Join('\n', said)}");
-                try
-                {
-                    using var answer = await client.GetAsync("/readyz", Cancellation);
-                    return answer.IsSuccessStatusCode;
-                }
-                catch (HttpRequestException)
-                {
-                    return false;
-                }
-            });
-            return part;
-        }
-
-        private Process Inner => process;
-
-        /// <summary>SIGKILL: nothing in the process has a say.</summary>
-        public async Task KillAsync()
-        {
-            process.Kill();
-            await process.WaitForExitAsync(Cancellation);
-        }
-
-        public async ValueTask DisposeAsync()
-        {
-            if (!process.HasExited)
-                process.Kill();
-            await process.WaitForExitAsync(CancellationToken.None);
-            process.Dispose();
         }
     }
 }

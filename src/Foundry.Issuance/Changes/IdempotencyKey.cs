@@ -69,8 +69,9 @@ internal sealed record IdempotencyKey(string Route, string Key, string RequestHa
                 return known.RequestHash == key.RequestHash
                     ? Of(await again(known.Answer), isReplay: true)
                     : new Refused(ErrorCode.IdempotencyKeyReused, "This Idempotency-Key belonged to another request within the last 24 hours. Use a new key for a new request.");
-            if (await entry.SingleAsync<long>("SELECT COUNT(*) FROM idempotency_keys WHERE tenant_id = @tenant AND created_at > @floor", values) >= LiveMax)
-                return new Refused(ErrorCode.RateLimited, $"{LiveMax} Idempotency-Keys of the last 24 hours are kept for a tenant, and no more. Try again later, or without a key.");
+            var live = (await entry.SingleAsync<LiveRow>("SELECT COUNT(*) AS Count, COALESCE(MIN(created_at), 0) AS OldestAt FROM idempotency_keys WHERE tenant_id = @tenant AND created_at > @floor", values))!;
+            if (live.Count >= LiveMax)
+                return new Refused(ErrorCode.RateLimited, $"{LiveMax} Idempotency-Keys of the last 24 hours are kept for a tenant, and no more. Try again later, or without a key.") { RetryAfter = TimeSpan.FromSeconds(live.OldestAt - floor) };
         }
         var answer = await first();
         if (key is not null && answer.Refusal is null)
@@ -87,6 +88,12 @@ internal sealed record IdempotencyKey(string Route, string Key, string RequestHa
 
     private static Outcome<Answered<T>> Of<T>(Outcome<T> answer, bool isReplay) =>
         answer.Refusal is { } refusal ? Outcome<Answered<T>>.Refused(refusal) : new Answered<T>(answer.Value!, isReplay);
+
+    private sealed record LiveRow
+    {
+        public long Count { get; init; }
+        public long OldestAt { get; init; }
+    }
 
     private sealed record KeptRow
     {

@@ -4,6 +4,8 @@ using System.Text;
 using System.Text.Json;
 using Dapper;
 using Foundry.Contracts;
+using Foundry.Issuance.Tokens;
+using Foundry.ServiceDefaults;
 using Foundry.ServiceDefaults.Trust;
 using Foundry.Storage;
 using Foundry.Tokens;
@@ -19,6 +21,15 @@ internal sealed class Journal
 {
     /// <summary>PostgreSQL's advisory lock that puts the writers of several processes in order.</summary>
     private const long WriterLock = 7_302_292;
+
+    /// <summary>Events that one change makes at most without asking <see cref="RefuseMany"/>.</summary>
+    public const int EventsFew = 1_000;
+    /// <summary>Events that wait for the ledger at most: of two of the largest revocations, and what everybody else may add to that.</summary>
+    public const int WaitingMax = (2 * TokenBook.RevokedMax) + WaitingOthers;
+    private const int WaitingOthers = Outbox.EventsMax;
+
+    private static readonly Refused NoRecord = new(ErrorCode.RecordUnavailable, "The ledger has been away for so long that no further record can be promised. Try again later.");
+    private static readonly Refused NoRecordOfMany = new(ErrorCode.RecordUnavailable, "So many records wait for the ledger that no more can be promised to a change of so many. Nothing was changed. Try again when it has taken them.") { RetryAfter = TimeSpan.FromSeconds(30) };
 
     private readonly Outbox _outbox;
     private readonly TimeProvider _time;
@@ -67,13 +78,16 @@ internal sealed class Journal
     public async Task<Outcome<T>> WriteForAsync<T>(Asserted caller, Func<JournalEntry, Task<Outcome<T>>> change, CancellationToken cancellationToken)
     {
         if (!_outbox.HasRoom)
-            return Outcome<T>.Refused(new ServiceDefaults.Refused(ErrorCode.RecordUnavailable, "The ledger has been away for so long that no further record can be promised. Try again later."));
+            return NoRecord;
         return await WriteAsync(async entry =>
         {
             var revoked = await entry.SingleAsync<long?>("SELECT revoked_at FROM tokens WHERE token_id = @TokenId", new { TokenId = caller.TokenId ?? "" });
             return revoked is null ? await change(entry) : Outcome<T>.Refused(new InvalidTokenResult(Foundry.Tokens.TokenRefusal.Revoked));
         }, cancellationToken);
     }
+
+    /// <summary>Why a change of this many events cannot be made now, or null: it leaves room for everybody else's, so that none locks the others out.</summary>
+    public Refused? RefuseMany(int events) => events > EventsFew && _outbox.Waiting + events > WaitingMax - WaitingOthers ? NoRecordOfMany : null;
 }
 
 /// <summary>A change's answer, or why there is none.</summary>
@@ -86,7 +100,7 @@ internal readonly record struct Outcome<T>(T? Value, IResult? Refusal)
 
     public static implicit operator Outcome<T>(T value) => new(value, null);
 
-    public static implicit operator Outcome<T>(ServiceDefaults.Refused refusal) => new(default, refusal);
+    public static implicit operator Outcome<T>(Refused refusal) => new(default, refusal);
 }
 
 /// <summary>A journal's transaction in hand. Everything in it commits together or not at all.</summary>

@@ -52,11 +52,11 @@ internal static class KeysApi
         {
             rotated = await keys.RotateAsync(caller, compromised, Doer.Of(caller, RequestId.Of(context)), context.RequestAborted);
         }
-        catch (StateCorruptException fault)
+        catch (Exception fault) when (fault is StateCorruptException or StateUnwritableException)
         {
-            // A mounted file that is no key, perhaps not yet: where it is, is the operator's to know.
+            // A mounted file that is no key, perhaps not yet, or a folder that takes no new one: where it is, is the operator's to know.
             log.LogError("The keys cannot be rotated: {Reason}", fault.Message);
-            return new Refused(ErrorCode.NoNewKey, "A file in the folder of mounted keys cannot be used; issuance's log says which and why.");
+            return new Refused(ErrorCode.NoNewKey, $"{(fault is StateCorruptException ? "A file in the folder of mounted keys cannot be used" : "The folder of the keys takes no new one")}; issuance's log says which and why. Nothing was changed.");
         }
         if (rotated.Refusal is { } notRotated)
             return notRotated;

@@ -1,6 +1,7 @@
 using Foundry.Contracts;
 using Foundry.Issuance.Changes;
 using Foundry.Issuance.Keys;
+using Foundry.Issuance.Tenants;
 using Foundry.ServiceDefaults;
 using Foundry.ServiceDefaults.Trust;
 using Foundry.Tokens;
@@ -40,8 +41,8 @@ internal sealed class Renewal
                 return Refuse(TokenRefusal.Revoked);
             if (!held.IsGood(entry.NowSeconds))
                 return Refuse(TokenRefusal.Expired);
-            if (held.TenantId is { } tenantId && await entry.SingleAsync<string>("SELECT status FROM tenants WHERE tenant_id = @tenantId", new { tenantId }) != Tenant.Active)
-                return Refuse(TokenRefusal.TenantSuspended);
+            if (held.TenantId is { } tenantId && await entry.SingleAsync<string>("SELECT status FROM tenants WHERE tenant_id = @tenantId", new { tenantId }) is var status and not Tenant.Active)
+                return status == Tenant.Deleting ? TenantBook.BeingDeleted : Refuse(TokenRefusal.TenantSuspended);
             if (await _keys.CurrentAsync(entry) is not { } key)
                 return TokenMint.NoKey;
 
@@ -71,7 +72,7 @@ internal sealed class Renewal
 internal static class RenewalApi
 {
     public static void MapRenewal(this IEndpointRouteBuilder routes) =>
-        // Any holder, with proof of possession: 200 the token as it is now; 401 invalid_proof, revoked, expired or tenant_suspended.
+        // Any holder, with proof of possession: 200 the token as it is now; 401 invalid_proof, revoked, expired or tenant_suspended; 409 tenant_deleting.
         routes.MapPost("/v1/tokens/renew", RenewAsync);
 
     private static async Task<IResult> RenewAsync(HttpContext context, Renewal renewal)

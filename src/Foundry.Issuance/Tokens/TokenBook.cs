@@ -92,6 +92,8 @@ internal sealed class TokenBook
                 """, new { values.tokenIdOrKey, values.subject, values.tenant, values.limit, now = entry.NowSeconds });
             if (good.Count > RevokedMax)
                 return Callers.Invalid($"descendants: this is more than {RevokedMax} tokens; revoke its branches one by one.");
+            if (_journal.RefuseMany(good.Count) is { } noRoom)
+                return noRoom;
             await TokenMint.RevokeAsync(entry, good, Doer.Of(caller, requestId));
             return true;
         }, cancellationToken);

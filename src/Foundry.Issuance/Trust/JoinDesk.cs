@@ -46,12 +46,13 @@ internal sealed class JoinDesk
 
     /// <summary>Lets a part in, or says why not.</summary>
     /// <param name="request">What it says of itself.</param>
+    /// <param name="requestId">The request.</param>
     /// <param name="cancellationToken">Ends the wait.</param>
     /// <returns>The trust set with its key.</returns>
-    public async Task<Outcome<TrustAnswer>> JoinAsync(JoinRequest request, CancellationToken cancellationToken)
+    public async Task<Outcome<TrustAnswer>> JoinAsync(JoinRequest request, string requestId, CancellationToken cancellationToken)
     {
         if (!MayTry())
-            return new Refused(ErrorCode.RateLimited, "Too many joins have failed within a minute. Try again in a minute.");
+            return new Refused(ErrorCode.RateLimited, "Too many joins have failed within a minute. Try again in a minute.") { RetryAfter = Window };
         // Hashes, so that neither the code nor its length shows in the time that the comparison takes.
         var presented = SHA256.HashData(Encoding.UTF8.GetBytes(request.Code ?? ""));
         var isDeployments = _codeHash is not null && CryptographicOperations.FixedTimeEquals(presented, _codeHash);
@@ -64,14 +65,14 @@ internal sealed class JoinDesk
             return refused;
         if (!VerifyingKey.TryCreate(request.X, out var key))
             return Callers.Invalid("x: an Ed25519 public key, 43 characters of base64url.");
-        var joined = await _journal.WriteAsync(entry => AdmitAsync(entry, hash, request.Kind!, request.Name!, key), cancellationToken);
+        var joined = await _journal.WriteAsync(entry => AdmitAsync(entry, hash, request.Kind!, request.Name!, key, requestId), cancellationToken);
         if (joined.Refusal is Refused { Error: var error } && error == ErrorCode.JoinRefused)
             Failed();
         return joined.Refusal is { } refusal ? Outcome<TrustAnswer>.Refused(refusal) : _trust.Answer;
     }
 
     /// <summary>The code's use and the key's admission are one transaction: two parts with one code, at two processes, are one part.</summary>
-    private async Task<Outcome<TrustAnswer>> AdmitAsync(JournalEntry entry, string? codeHash, string kind, string name, VerifyingKey key)
+    private async Task<Outcome<TrustAnswer>> AdmitAsync(JournalEntry entry, string? codeHash, string kind, string name, VerifyingKey key, string requestId)
     {
         PartBook.CodeRow? code = null;
         if (codeHash is not null)
@@ -94,6 +95,9 @@ internal sealed class JoinDesk
                 return Callers.Invalid($"x: the trust set holds {PlatformTrust.TrustedKeysMax} keys of parts and takes no more.");
             await entry.ExecuteAsync("INSERT INTO trusted_keys (kid, kind, name, x, joined_at) VALUES (@Kid, @kind, @name, @X, @NowSeconds)", new { key.Kid, kind, name, key.X, entry.NowSeconds });
             await _trust.SignAsync(entry);
+            // It asked by itself, and by what right is the kind of code that it knew.
+            var doer = new Doer(new EventActor(key.X, null, codeHash is null ? "join_code:deployment" : "join_code:one_use"), requestId);
+            await entry.RecordAsync([Logs.Platform], EventTypes.KeyRotated, null, doer, ("kid", key.Kid), ("kind", kind), ("name", name), ("code_issued_by", code?.MadeBy));
             entry.WhenCommitted(() => _log.LogInformation("{Kind} {Name} joined with key {Kid}", kind, name, key.Kid));
         }
         else if (known.Kind != kind || known.Name != name)
@@ -101,10 +105,7 @@ internal sealed class JoinDesk
             return AnothersKey;
         }
         if (code is { UsedBy: null })
-        {
             await entry.ExecuteAsync("UPDATE join_codes SET used_by = @Kid WHERE code_hash = @codeHash", new { key.Kid, codeHash });
-            await entry.RecordAsync([Logs.Platform], EventTypes.KeyRotated, null, Doer.Itself, ("kid", key.Kid), ("kind", kind), ("name", name), ("code_issued_by", code.MadeBy));
-        }
         return _trust.Answer;
     }
 

@@ -40,9 +40,7 @@ internal static class TrustApi
         var (request, refusal) = await Problems.ReadBodyAsync(context, WireJson.Default.JoinRequest);
         if (request is null)
             return refusal!;
-        var joined = await desk.JoinAsync(request, context.RequestAborted);
-        if (joined.Refusal is Refused { Error: var error } && error == ErrorCode.RateLimited)
-            context.Response.Headers.RetryAfter = "60";
+        var joined = await desk.JoinAsync(request, RequestId.Of(context), context.RequestAborted);
         return joined.Refusal ?? Results.Json(joined.Value, WireJson.Default.TrustAnswer);
     }
 }

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Data.Common;
+using Foundry.Contracts;
 using Foundry.Ledger.Keys;
 using Foundry.Ledger.Storage;
 using Foundry.Proofs;
@@ -230,14 +231,14 @@ internal sealed partial class Sequencer : IDisposable
     {
         // Which of these are new?
         var now = _time.GetUtcNow();
-        var candidates = _stored.Find([.. batch.Select(pending => pending.Term)]);
+        var candidates = _stored.Find([.. batch.SelectMany(pending => pending.Terms)]);
         var entries = new List<Entry>(batch.Count);
         var newIds = new Dictionary<(string, string), int>();
         answers = new AppendOutcome[batch.Count];
         for (var i = 0; i < batch.Count; i++)
         {
             var pending = batch[i];
-            if (newIds.TryGetValue((pending.Writer, pending.PayloadId), out var twin))
+            if (newIds.TryGetValue((pending.Tellers[0], pending.PayloadId), out var twin))
             {
                 answers[i] = Answer(entries[twin], pending, head.State.Size + twin + 1);
             }
@@ -247,7 +248,7 @@ internal sealed partial class Sequencer : IDisposable
             }
             else
             {
-                newIds.Add((pending.Writer, pending.PayloadId), entries.Count);
+                newIds.Add((pending.Tellers[0], pending.PayloadId), entries.Count);
                 entries.Add(new Entry(pending.Writer, pending.PayloadId, now, pending.Payload));
                 answers[i] = new AppendOutcome(AppendStatus.Appended, head.State.Size + entries.Count);
             }
@@ -270,10 +271,10 @@ internal sealed partial class Sequencer : IDisposable
 
     private static bool TryFind(LogState state, Pending pending, IReadOnlyDictionary<long, List<long>> candidates, out Entry found, out long cursor)
     {
-        foreach (var candidate in candidates.GetValueOrDefault(pending.Term, []))
+        foreach (var candidate in pending.Terms.SelectMany(term => candidates.GetValueOrDefault(term, [])))
         {
             var entry = LogReader.Entry(state, candidate - 1);
-            if (entry.Writer != pending.Writer || entry.PayloadId != pending.PayloadId)
+            if (!pending.Tellers.Contains(entry.Writer) || entry.PayloadId != pending.PayloadId)
                 continue;
             (found, cursor) = (entry, candidate);
             return true;
@@ -328,8 +329,18 @@ internal sealed partial class Sequencer : IDisposable
 
     private sealed record Pending(string Writer, string PayloadId, ReadOnlyMemory<byte> Payload)
     {
-        public long Term { get; } = EntryIndex.TermOfId(Writer, PayloadId);
+        // Gateways destroy VMs, and issuance those of a tenant that it takes down: where both destroyed one, it is gone once.
+        private const string SharedPrefix = $"{EventTypes.VmDestroyed}:";
+        private static readonly string[] _sharing = ["gateway", "issuance"];
+
+        /// <summary>Whose entries have their payload IDs in common with this one's: the writer's own, but for what several parts may tell.</summary>
+        public IReadOnlyList<string> Tellers { get; } = TellersOf(Writer, PayloadId);
+
+        public IReadOnlyList<long> Terms { get; } = [.. TellersOf(Writer, PayloadId).Select(teller => EntryIndex.TermOfId(teller, PayloadId))];
 
         public TaskCompletionSource<AppendOutcome> Answer { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+        private static string[] TellersOf(string writer, string payloadId) =>
+            payloadId.StartsWith(SharedPrefix, StringComparison.Ordinal) && _sharing.Contains(writer) ? _sharing : [writer];
     }
 }

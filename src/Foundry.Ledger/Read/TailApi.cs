@@ -30,10 +30,7 @@ internal static class TailApi
         if (!EntryQuery.TryParse(context.Request.Query, access.Module, out var query, out refusal) || !TrySince(context, ref query, out var since, out refusal))
             return refusal;
         if (!seats.TryTake(access.Module, out var seat))
-        {
-            context.Response.Headers.RetryAfter = Math.Ceiling(options.TailTimeMax.TotalSeconds).ToString(CultureInfo.InvariantCulture);
-            return new Refused(ErrorCode.RateLimited, "So many follow this log, or logs, at once already.");
-        }
+            return new Refused(ErrorCode.RateLimited, "So many follow this log, or logs, at once already.") { RetryAfter = options.TailTimeMax };
         using (seat)
         {
             if (!await recorder.TryRecordAsync(context, access, context.Request.Path + context.Request.QueryString))

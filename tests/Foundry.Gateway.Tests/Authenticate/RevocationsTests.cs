@@ -45,11 +45,10 @@ public sealed class RevocationsTests
         }, iter: 300);
 
     /// <summary>
-    /// One writer, readers without a lock, while tables grow and are built anew: what was added is found from then on, by its ID alone;
-    /// nothing is ever found that was not.
+    /// One writer, readers without a lock, while tables grow and are built anew: what was added is found from then on.
     /// </summary>
     [Fact]
-    public async Task Shows_readers_what_was_added_and_nothing_else_while_it_is_written()
+    public async Task Shows_readers_what_was_added_while_it_is_written()
     {
         const int count = 200_000;
         var (revocations, ids, added) = (new Revocations(), new Guid[count], 0);
@@ -66,8 +65,6 @@ public sealed class RevocationsTests
                     Assert.True(revocations.Contains(ids[RandomNumberGenerator.GetInt32(there)]));
                 if (there > 0)
                     Assert.True(revocations.Contains(ids[there - 1]));
-                // One half of one token's ID with the other half of another's: what a torn read would find.
-                Assert.False(revocations.Contains(Mixed(ids[RandomNumberGenerator.GetInt32(count)], ids[RandomNumberGenerator.GetInt32(count)])));
                 found++;
             }
             return found;
@@ -106,15 +103,65 @@ public sealed class RevocationsTests
         Assert.InRange(revocations.SlotBytes, 20L * count, 32L * count);
     }
 
-    private static Guid Mixed(Guid first, Guid second)
+    /// <summary>
+    /// What a reader would find in a slot that is half written: an ID of which both halves, or one, are still zero. It is looked for where it
+    /// would be, beside the writer of those that it is half of, as they come into new tables again and again. (A processor keeps stores in their
+    /// order on x64, so what fails here is stores in the wrong order in the code; on Arm also a mark that is no release.)
+    /// </summary>
+    [Theory]
+    [InlineData(false, false)]
+    [InlineData(true, false)]
+    [InlineData(false, true)]
+    public async Task Shows_readers_no_half_of_what_is_being_added(bool high, bool low)
     {
-        if (first == second)
-            return Guid.Empty;
-        Span<byte> bytes = stackalloc byte[16];
-        Span<byte> others = stackalloc byte[16];
-        first.TryWriteBytes(bytes, bigEndian: true, out _);
-        second.TryWriteBytes(others, bigEndian: true, out _);
-        others[8..].CopyTo(bytes[8..]);
+        const int rounds = 40_000;
+        var half = With(Guid.Empty, AnyId(), high, low);
+        var wholes = Enumerable.Range(0, 12).Select(_ => WholeBeside(half, high, low)).ToArray();
+        var (current, ended) = (new Revocations(), false);
+        var readers = Enumerable.Range(0, 2).Select(_ => Task.Run(() =>
+        {
+            var looks = 0L;
+            for (; !Volatile.Read(ref ended); looks++)
+                Assert.False(Volatile.Read(ref current).Contains(half));
+            return looks;
+        }, TestContext.Current.CancellationToken)).ToArray();
+        for (var round = 0; round < rounds; round++)
+        {
+            var next = new Revocations();
+            Volatile.Write(ref current, next);
+            RandomNumberGenerator.Shuffle<Guid>(wholes);
+            foreach (var whole in wholes)
+                next.Add(whole, 1_000_000);
+        }
+        Volatile.Write(ref ended, true);
+        Assert.All(await Task.WhenAll(readers), looks => Assert.True(looks > 0));
+    }
+
+    /// <summary>An ID with these halves of the given one, and whatever else, that is kept where the given one would be.</summary>
+    private static Guid WholeBeside(Guid half, bool high, bool low)
+    {
+        while (true)
+        {
+            var (whole, table) = (With(AnyId(), half, high, low), new Revocations());
+            table.Add(half, 1);
+            var alone = table.SlotBytes;
+            table.Add(whole, 1);
+            // The second of two in one table needs no other.
+            if (table.SlotBytes == alone)
+                return whole;
+        }
+    }
+
+    /// <summary>An ID with halves of another.</summary>
+    private static Guid With(Guid id, Guid other, bool high, bool low)
+    {
+        var (bytes, others) = (id.ToByteArray(bigEndian: true), other.ToByteArray(bigEndian: true));
+        if (high)
+            others.AsSpan(0, 8).CopyTo(bytes);
+        if (low)
+            others.AsSpan(8).CopyTo(bytes.AsSpan(8));
         return new Guid(bytes, bigEndian: true);
     }
+
+    private static Guid AnyId() => new(RandomNumberGenerator.GetBytes(16));
 }

@@ -54,6 +54,50 @@ public sealed class Rotation
     }
 
     [Theory, MemberData(nameof(Stores.All), MemberType = typeof(Stores))]
+    public async Task Keeps_a_retired_key_published_to_the_last_second_of_its_last_token(string store)
+    {
+        await using var part = await IssuancePart.StartAsync(store);
+        await part.MakeTenantAsync();
+        var last = await part.IssueAsync(part.Admin, "acme-corp", "read", 40 * 86_400);
+        await part.CallAsync(part.Admin, HttpMethod.Post, "/v1/keys/rotate");
+        part.Time.Advance(Foundry.Issuance.Keys.SigningKeys.Lead);
+        await part.IssueAsync(part.Admin, "acme-corp", "read", 60);
+        var old = KidOf(last.Token);
+        Assert.Equal(("retired", last.ExpiresAt), Keys(await part.CallAsync(part.Admin, HttpMethod.Get, "/v1/keys")).Where(key => key.Kid == old).Select(key => (key.Status, key.VerifiesUntil!.Value)).Single());
+
+        part.Time.Advance(last.ExpiresAt - part.Time.GetUtcNow() - TimeSpan.FromSeconds(1));
+        // Whatever is due by now is done before a token is signed.
+        await part.IssueAsync(part.Admin, "acme-corp", "read", 60);
+        Assert.NotNull((await part.JwksAsync()).Find(old));
+        Assert.Null(await part.ReasonAsync(last.Token));
+
+        part.Time.Advance(TimeSpan.FromSeconds(1));
+        await part.IssueAsync(part.Admin, "acme-corp", "read", 60);
+        Assert.Null((await part.JwksAsync()).Find(old));
+        Assert.Equal("expired", Keys(await part.CallAsync(part.Admin, HttpMethod.Get, "/v1/keys")).Single(key => key.Kid == old).Status);
+    }
+
+    [Fact]
+    public async Task Into_a_folder_that_takes_no_file_is_refused_and_done_once_it_does()
+    {
+        await using var part = await IssuancePart.StartAsync();
+        var folder = Path.Combine(part.Folder, "tokens.keys");
+        var before = await part.JwksAsync();
+        // What a test can take away from every user: the folder itself.
+        Directory.Move(folder, folder + ".away");
+        foreach (var body in (string[])["{}", """{"compromised":true}"""])
+        {
+            var refused = await part.CallAsync(part.Admin, HttpMethod.Post, "/v1/keys/rotate", body);
+            Assert.Equal((409, "no_new_key"), (refused.Status, refused.Code));
+            Assert.Contains("folder", refused.Detail, StringComparison.Ordinal);
+            Assert.DoesNotContain(part.Folder, refused.Text, StringComparison.Ordinal);
+        }
+        Assert.Equal(before.Keys.Select(key => key.Kid), (await part.JwksAsync()).Keys.Select(key => key.Kid));
+        Directory.Move(folder + ".away", folder);
+        Assert.Equal(200, (await part.CallAsync(part.Admin, HttpMethod.Post, "/v1/keys/rotate")).Status);
+    }
+
+    [Theory, MemberData(nameof(Stores.All), MemberType = typeof(Stores))]
     public async Task Of_a_compromised_key_cuts_off_everything_before_it_at_once(string store)
     {
         await using var part = await IssuancePart.StartAsync(store);

@@ -23,7 +23,8 @@ public sealed class ForcedDeletion
         Assert.Equal(begun.Text, (await part.CallAsync(part.Admin, HttpMethod.Get, "/v1/tenants/acme-corp")).Text);
         Assert.Equal("deleting", Assert.Single((await part.SnapshotAsync()).Changes, change => change.Tenant is not null).Tenant!.Status);
         Assert.Null(await part.ReasonAsync(token.Token));
-        Assert.Equal(503, (await part.CallAsync(part.Admin, HttpMethod.Delete, "/v1/tenants/acme-corp")).Status);
+        var away = await part.CallAsync(part.Admin, HttpMethod.Delete, "/v1/tenants/acme-corp");
+        Assert.Equal((503, "not_ready", true), (away.Status, away.Code, away.Headers.RetryAfter?.Delta >= TimeSpan.FromSeconds(1)));
 
         await part.StopAsync();
         part.Fleet.Away = false;

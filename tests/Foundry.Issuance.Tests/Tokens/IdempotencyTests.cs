@@ -175,7 +175,7 @@ public sealed class IdempotentRequest
         await using var part = await IssuancePart.StartAsync(store);
         await part.MakeTenantAsync();
         await part.MakeTenantAsync("other-corp");
-        var (admin, other) = (await part.TenantAdminAsync(), await part.TenantAdminAsync("other-corp"));
+        var (admin, other) = (await part.TenantAdminAsync(seconds: 604_800), await part.TenantAdminAsync("other-corp"));
         var journal = part.App.Services.GetRequiredService<Journal>();
         await FillAsync(journal, "acme-corp", IdempotencyKey.LiveMax - 1);
 
@@ -183,10 +183,19 @@ public sealed class IdempotentRequest
         Assert.Equal(201, (await KeyedAsync(part, admin, "/v1/tokens", "last", last)).Status);
         var over = await KeyedAsync(part, admin, "/v1/tokens", "over", IssueBody());
         Assert.Equal((429, "rate_limited"), (over.Status, over.Code));
+        // A day is too long to tell anybody to wait.
+        Assert.InRange(over.Headers.RetryAfter!.Delta!.Value, TimeSpan.FromHours(1), TimeSpan.FromHours(1.5));
         // Repeats, requests without a key and other tenants' go on.
         Assert.True((await KeyedAsync(part, admin, "/v1/tokens", "last", last)).Headers.Contains("Idempotency-Replayed"));
         Assert.Equal(201, (await part.CallAsync(admin, HttpMethod.Post, "/v1/tokens", IssueBody())).Status);
         Assert.Equal(201, (await KeyedAsync(part, other, "/v1/tokens", "over", IssueBody())).Status);
+
+        part.Time.Advance(TimeSpan.FromHours(24) - TimeSpan.FromSeconds(100));
+        over = await KeyedAsync(part, admin, "/v1/tokens", "over", IssueBody());
+        Assert.Equal(429, over.Status);
+        Assert.InRange(over.Headers.RetryAfter!.Delta!.Value, TimeSpan.FromSeconds(100), TimeSpan.FromSeconds(150));
+        part.Time.Advance(TimeSpan.FromSeconds(100));
+        Assert.Equal(201, (await KeyedAsync(part, admin, "/v1/tokens", "over", IssueBody())).Status);
     }
 
     private static Task<int> FillAsync(Journal journal, string tenant, int count) => journal.WriteAsync(async entry =>

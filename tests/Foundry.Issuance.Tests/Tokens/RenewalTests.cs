@@ -174,6 +174,22 @@ public sealed class RenewedToken
         Assert.Equal((401, "expired"), await ReasonAsync(part, good));
     }
 
+    [Theory, MemberData(nameof(Stores.All), MemberType = typeof(Stores))]
+    public async Task Is_refused_as_every_change_is_in_a_tenant_that_is_being_deleted(string store)
+    {
+        await using var part = await IssuancePart.StartAsync(store);
+        await part.MakeTenantAsync();
+        var issued = await part.IssueAsync(part.Admin, "acme-corp", "read");
+        var ofPlatform = await part.IssueAsync(part.Admin, null, "service:fleet-node");
+        part.Fleet.Away = true;
+        Assert.Equal(202, (await part.CallAsync(part.Admin, HttpMethod.Delete, "/v1/tenants/acme-corp?force=true")).Status);
+
+        var answer = await part.CallAsync(Proved(issued), HttpMethod.Post, "/v1/tokens/renew");
+
+        Assert.Equal((409, "tenant_deleting"), (answer.Status, answer.Code));
+        Assert.Equal(200, (await RenewAsync(part, Proved(ofPlatform))).Status);
+    }
+
     private static CallerFacts Proved(IssuedToken token) => IssuancePart.FactsOf(token) with { Proved = true };
 
     private static async Task<IssuedToken> NamedAsync(IssuancePart part)

@@ -19,8 +19,35 @@ public sealed class JoinCode
         Assert.Contains(new TrustedKey(key.Kid, "gateway", "gateway-two", key.Public.X), (await part.TrustAsync()).Keys);
         // Its answer may have been lost; another key's turn it is not.
         Assert.Equal((200, 401), (await JoinAsync(part, code, key), await JoinAsync(part, code, other)));
-        var record = Assert.Single(await part.Ledger.LogAsync(Logs.Platform, 2, TestContext.Current.CancellationToken), entry => entry.Type == EventTypes.KeyRotated).Payload;
-        Assert.Equal((key.Kid, "gateway", "gateway-two", part.Admin.TokenId), (Member(record, "kid"), Member(record, "kind"), Member(record, "name"), Member(record, "code_issued_by")));
+        var record = Assert.Single(await JoinsAsync(part, 2), join => Member(join, "kid") == key.Kid);
+        Assert.Equal(("gateway", "gateway-two", part.Admin.TokenId), (Member(record, "kind"), Member(record, "name"), Member(record, "code_issued_by")));
+        Assert.Equal((key.Public.X, "join_code:one_use"), (Member(record.GetProperty("actor"), "subject_pubkey"), Member(record.GetProperty("actor"), "scope")));
+    }
+
+    [Theory, MemberData(nameof(Stores.All), MemberType = typeof(Stores))]
+    public async Task Of_the_deployment_lets_every_part_join_and_is_recorded_once_for_each_of_their_keys(string store)
+    {
+        await using var part = await IssuancePart.StartAsync(store);
+        using var first = SigningKey.Generate();
+        using var second = SigningKey.Generate();
+        foreach (var key in (SigningKey[])[first, second, first])
+        {
+            using var joined = await part.JoinAsync("service", "ledger", key.Public.X, IssuancePart.JoinCode);
+            Assert.Equal(200, (int)joined.StatusCode);
+        }
+        await part.RestartAsync(); // Its gateway joins again.
+        // A code of its own makes no second join of a key that is believed already.
+        Assert.Equal(200, await JoinAsync(part, await MakeAsync(part, "service", "ledger"), first));
+        await part.MakeTenantAsync(); // Whatever else there is to tell comes before this.
+        await part.Ledger.LogAsync("acme-corp", 1, TestContext.Current.CancellationToken);
+
+        var joins = await JoinsAsync(part, 3);
+        Assert.Equal(["gateway-one", "ledger", "ledger"], joins.Select(join => Member(join, "name")));
+        Assert.Equal([first.Kid, second.Kid], joins.Skip(1).Select(join => Member(join, "kid")));
+        Assert.Equal([first.Public.X, second.Public.X], joins.Skip(1).Select(join => Member(join.GetProperty("actor"), "subject_pubkey")));
+        Assert.All(joins, join => Assert.Equal("join_code:deployment", Member(join.GetProperty("actor"), "scope")));
+        Assert.All(joins, join => Assert.False(join.TryGetProperty("code_issued_by", out _)));
+        Assert.All(part.Ledger.Bodies, body => Assert.DoesNotContain(IssuancePart.JoinCode, body, StringComparison.Ordinal));
     }
 
     [Fact]
@@ -148,6 +175,14 @@ public sealed class JoinCode
         return (int)answer.StatusCode;
     }
 
+    /// <summary>The joins in the ledger, as soon as there are so many.</summary>
+    private static async Task<IReadOnlyList<JsonElement>> JoinsAsync(IssuancePart part, int count)
+    {
+        static bool IsJoin(FakeEntry entry) => entry.Type == EventTypes.KeyRotated && entry.Payload.TryGetProperty("kind", out _);
+        await part.Ledger.WaitAsync(ledger => ledger.Entries.Count(IsJoin) >= count, TestContext.Current.CancellationToken);
+        return [.. part.Ledger.Entries.Where(IsJoin).Select(entry => entry.Payload)];
+    }
+
     private static string? Member(JsonElement payload, string name) => payload.GetProperty(name).GetString();
 }
 
@@ -175,7 +210,7 @@ public sealed class Part
         using var again = await part.JoinAsync("gateway", "gateway-two", key.Public.X, IssuancePart.JoinCode);
         Assert.Equal(422, (int)again.StatusCode);
         Assert.Equal((204, 404), ((await part.CallAsync(part.Admin, HttpMethod.Delete, $"/v1/parts/{key.Kid}")).Status, (await part.CallAsync(part.Admin, HttpMethod.Delete, "/v1/parts/unknown")).Status));
-        var records = (await part.Ledger.LogAsync(Logs.Platform, 3, TestContext.Current.CancellationToken)).Where(entry => entry.Type == EventTypes.KeyRotated).ToList();
+        var records = (await part.Ledger.LogAsync(Logs.Platform, 4, TestContext.Current.CancellationToken)).Where(entry => entry.Type == EventTypes.KeyRotated && entry.Payload.GetProperty("name").GetString() == "gateway-two").ToList();
         Assert.Equal(2, records.Count);
         Assert.Equal((key.Kid, "gateway-two", part.Admin.TokenId), (records[1].Payload.GetProperty("withdrawn_kids")[0].GetString(), records[1].Payload.GetProperty("name").GetString(), records[1].Payload.GetProperty("actor").GetProperty("token_id").GetString()));
         await part.RestartAsync();

@@ -51,6 +51,27 @@ public sealed class AnAppend
         Assert.Equal(2, (await ledger.AppendAsync("acme", "a", "{}", "fleet")).Cursor);
     }
 
+    /// <summary>A user's request and the end of the whole tenant may both have destroyed it.</summary>
+    [Theory, MemberData(nameof(Stores.All), MemberType = typeof(Stores))]
+    public async Task Of_a_vms_end_is_there_once_whichever_part_tells_it_first(string store)
+    {
+        using var ledger = new LedgerFolder(store);
+        Assert.Equal(1, (await ledger.AppendAsync("acme", "VM_DESTROYED:vm-1", """{"by":"a user"}""", "gateway")).Cursor);
+        Assert.Equal(AppendStatus.Conflict, (await ledger.AppendAsync("acme", "VM_DESTROYED:vm-1", """{"by":"issuance"}""", "issuance")).Status);
+        Assert.Equal(2, (await ledger.AppendAsync("acme", "VM_DESTROYED:vm-2", """{"by":"issuance"}""", "issuance")).Cursor);
+        ledger.Close();
+        Assert.Equal(AppendStatus.Conflict, (await ledger.AppendAsync("acme", "VM_DESTROYED:vm-2", """{"by":"a user"}""", "gateway")).Status);
+        // Both at once, in one batch.
+        var outcomes = await Task.WhenAll(ledger.AppendAsync("acme", "VM_DESTROYED:vm-3", """{"by":"a user"}""", "gateway"), ledger.AppendAsync("acme", "VM_DESTROYED:vm-3", """{"by":"issuance"}""", "issuance"));
+        Assert.Equal((1, 1), (outcomes.Count(outcome => outcome.Status == AppendStatus.Appended), outcomes.Count(outcome => outcome.Status == AppendStatus.Conflict)));
+        // Nobody else's word counts, and no other fact is shared.
+        Assert.Equal(4, (await ledger.AppendAsync("acme", "VM_DESTROYED:vm-1", "{}", "tenant:acme")).Cursor);
+        Assert.Equal(5, (await ledger.AppendAsync("acme", "VM_DESTROYED:vm-1", "{}", "fleet")).Cursor);
+        Assert.Equal(6, (await ledger.AppendAsync("acme", "TOKEN_REVOKED:1", "{}", "issuance")).Cursor);
+        Assert.Equal(7, (await ledger.AppendAsync("acme", "TOKEN_REVOKED:1", "{}", "gateway")).Cursor);
+        Assert.Equal(1, (await ledger.AppendAsync("acme", "VM_DESTROYED:vm-1", """{"by":"a user"}""", "gateway")).Cursor);
+    }
+
     [Theory, MemberData(nameof(Stores.All), MemberType = typeof(Stores))]
     public async Task May_fill_a_leaf_to_its_last_byte_and_no_further(string store)
     {
