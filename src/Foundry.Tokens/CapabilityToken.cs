@@ -47,7 +47,7 @@ public sealed record CapabilityToken
 
     /// <summary>The key that signed it; no claim, but what <see cref="TryVerify"/> found. Empty on a token that was not read by it.</summary>
     [JsonIgnore]
-    public string Kid { get; private init; } = "";
+    public string Kid { get; init; } = "";
 
     /// <summary>Signs the claims.</summary>
     /// <param name="key">The platform's signing key.</param>

@@ -250,9 +250,10 @@ public sealed class LiveRequestsTests : IAsyncLifetime
     private ConcurrentQueue<string> Count()
     {
         var reasons = new ConcurrentQueue<string>();
+        var meters = Host.Services.GetRequiredService<IMeterFactory>();
         _meters.InstrumentPublished = (instrument, listening) =>
         {
-            if (instrument.Name == "foundry.requests_cut" && ReferenceEquals(instrument.Meter.Scope, Host.Services.GetRequiredService<IMeterFactory>()))
+            if (instrument.Name == "foundry.requests_cut" && ReferenceEquals(instrument.Meter.Scope, meters))
                 listening.EnableMeasurementEvents(instrument);
         };
         _meters.SetMeasurementEventCallback<long>((_, _, tags, _) => reasons.Enqueue((string)tags[0].Value!));

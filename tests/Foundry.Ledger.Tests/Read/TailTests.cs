@@ -128,7 +128,6 @@ public abstract class Followers(string store) : IAsyncLifetime
     [Fact]
     public async Task Ask_again_when_their_time_is_up()
     {
-        Assert.SkipUnless(_store.IsFiles, OwnClock);
         await StartAsync(("Ledger:TailHeartbeat", "1.00:00:00"));
         await AppendAsync(1, 1);
         using var follower = await FollowAsync("/v1/tail?since=1");
