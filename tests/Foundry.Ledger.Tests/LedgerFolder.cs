@@ -63,7 +63,7 @@ internal sealed class LedgerFolder : IDisposable
 
     /// <summary>Another process's view of the same logs.</summary>
     public ILogStore NewStore() => _store == Stores.Files
-        ? new FileStore(Disk, Path, Options.JournalBytesMax, NullLogger.Instance)
+        ? new FileStore(Disk, Path, Options.JournalBytesMax, Options.IndexRowsInMemory, NullLogger.Instance)
         : PostgresStore.Open(Stores.Of(_schema));
 
     /// <summary>Another process's ledger over the same logs, and the same key.</summary>

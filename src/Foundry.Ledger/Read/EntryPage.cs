@@ -106,7 +106,7 @@ internal sealed record EntryPage(IReadOnlyList<(long Cursor, Entry Entry)> Found
         var (bytes, looks) = (0, 0);
         foreach (var (cursor, entry) in entries)
         {
-            if (query.Fields.Count == 0 || EntryIndex.Matches(entry.Payload, query.Fields))
+            if (query.Fields.Count == 0 || EntryTerms.Matches(entry.Payload, query.Fields))
             {
                 found.Add((cursor, entry));
                 bytes += entry.Payload.Length;

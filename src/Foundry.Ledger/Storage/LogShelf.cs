@@ -246,6 +246,10 @@ internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILogger
         public ValueTask<AppendOutcome> AppendAsync(string writer, string payloadId, ReadOnlyMemory<byte> payload, CancellationToken cancellation) =>
             sequencer.AppendAsync(writer, payloadId, payload, cancellation);
 
+        /// <inheritdoc cref="Sequencer.AppendInOrderAsync"/>
+        public ValueTask<IReadOnlyList<AppendOutcome>> AppendInOrderAsync(string writer, IReadOnlyList<AppendBody> bodies, CancellationToken cancellation) =>
+            sequencer.AppendInOrderAsync(writer, bodies, cancellation);
+
         /// <inheritdoc cref="IStoredLog.OpenTerms"/>
         public ITermLists OpenTerms() => sequencer.OpenTerms();
 

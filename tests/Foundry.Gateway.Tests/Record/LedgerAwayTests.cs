@@ -27,9 +27,9 @@ public sealed class LedgerAwayTests
         }
         Assert.Equal(20, (await host.GetAsync("/v1/vms", token)).Json.GetArrayLength());
         Assert.Equal(204, (await host.SendAsync("DELETE", $"/v1/vms/{made[0]}", token)).Status);
-        // In hand is one event of one log, and not twenty.
+        // It waits with one request at a time, and not with one for each event.
         await host.UntilAsync(() => !host.Ledger.Backend.Requests.IsEmpty);
-        Assert.Single(host.Ledger.Backend.Requests.Where(request => request.Path == "/v1/append").Select(request => request.Text).Distinct());
+        Assert.InRange(host.Ledger.Backend.Requests.Count(request => request.Path == OutboxLines.Path), 1, made.Count - 1);
         Assert.Empty(host.Ledger.Events);
 
         await host.Ledger.Backend.StopAsync();

@@ -264,7 +264,7 @@ public sealed class TwoLedgersOverOneLog
     {
         var entry = new Entry("gateway", id, ledger.Time.GetUtcNow(), "{}"u8.ToArray());
         head.Tree.Append(TreeHash.OfLeaf(entry.Encode()));
-        return new LogCommit([entry], [entry.Encode()], ledger.Sign("acme", head.Tree), new Dictionary<Tile, TreeHash[]>());
+        return new LogCommit([entry], [EntryTerms.Of(entry.Writer, entry.PayloadId, entry.Payload.Span)], [entry.Encode()], ledger.Sign("acme", head.Tree), new Dictionary<Tile, TreeHash[]>());
     }
 
     private static async Task<AppendOutcome> AppendPatientlyAsync(LedgerFolder ledger, string id = "meanwhile")
