@@ -5,8 +5,7 @@ using System.Text;
 using Foundry.Benchmarks.Ledger;
 using Foundry.Testing;
 
-int[] engineWriters = [1, 64, 1024, 4096];
-int[] httpWriters = [1, 64, 1024];
+const int httpWritersMax = 1024;
 const int offered = 10_000;
 
 var report = new Argument<FileInfo>("FILE") { Description = "Where the tables go" };
@@ -14,8 +13,9 @@ var entries = new Option<long>("--entries") { Description = "Entries of the log 
 var seconds = new Option<double>("--seconds") { Description = "Length of each measurement of appends", DefaultValueFactory = _ => 5 };
 var log = new Option<DirectoryInfo?>("--log") { Description = "A ledger's folder with such a log already in it, made by --keep; it is only read" };
 var only = new Option<string[]>("--only") { Description = "engine, http or log", AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => ["engine", "http", "log"] };
+var writers = new Option<int[]>("--writers") { Description = "Writers at once, one measurement each; over HTTP those to 1,024", AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [1, 64, 1024, 4096] };
 var keep = new Option<DirectoryInfo?>("--keep") { Description = "Make the log in this folder, and leave it there" };
-var command = new RootCommand("What the ledger can take") { report, entries, seconds, log, only, keep };
+var command = new RootCommand("What the ledger can take") { report, entries, seconds, writers, log, only, keep };
 command.SetAction(async parse =>
 {
     var parts = parse.GetValue(only)!;
@@ -24,9 +24,9 @@ command.SetAction(async parse =>
     var load = LoadAverage();
     var before = DiskRate.Measure(folder.Path, 2);
     if (parts.Contains("engine"))
-        await EngineAsync(text, folder, parse.GetValue(seconds));
+        await EngineAsync(text, folder, parse.GetValue(seconds), parse.GetValue(writers)!);
     if (parts.Contains("http"))
-        await HttpAsync(text, folder, parse.GetValue(seconds));
+        await HttpAsync(text, folder, parse.GetValue(seconds), parse.GetValue(writers)!.Where(count => count <= httpWritersMax));
     if (parts.Contains("log"))
         await LogAsync(text, folder, parse.GetValue(log)?.FullName, parse.GetValue(keep)?.FullName, parse.GetValue(entries));
     await File.AppendAllTextAsync(parse.GetValue(report)!.FullName, string.Create(CultureInfo.InvariantCulture,
@@ -34,27 +34,27 @@ command.SetAction(async parse =>
 });
 return await command.Parse(args).InvokeAsync();
 
-async Task EngineAsync(StringBuilder text, TempFolder folder, double length)
+async Task EngineAsync(StringBuilder text, TempFolder folder, double length, IEnumerable<int> counts)
 {
     text.AppendLine().AppendLine("## The engine alone, in process").AppendLine();
     text.AppendLine("| writers | entries a second | p50 ms | p99 ms | max ms | fsyncs a second | CPU µs an entry | bytes written an entry |").AppendLine("|---:|---:|---:|---:|---:|---:|---:|---:|");
-    foreach (var writers in engineWriters)
+    foreach (var count in counts)
     {
-        var row = await EngineLoad.RunAsync(Directory.CreateDirectory(folder.File($"engine-{writers}")).FullName, writers, warmUp: 2, length);
+        var row = await EngineLoad.RunAsync(Directory.CreateDirectory(folder.File($"engine-{count}")).FullName, count, warmUp: 2, length);
         text.AppendLine(CultureInfo.InvariantCulture, $"| {row.Writers:N0} | {row.Entries / row.Seconds:N0} | {Times(row.Milliseconds)} | {row.Flushes:N0} | {row.CpuMicroseconds:0.0} | {row.BytesPerEntry:N0} |");
     }
 }
 
-async Task HttpAsync(StringBuilder text, TempFolder folder, double length)
+async Task HttpAsync(StringBuilder text, TempFolder folder, double length, IEnumerable<int> counts)
 {
     text.AppendLine().AppendLine("## Over HTTP, a process of its own").AppendLine();
     text.AppendLine("| writers | offered a second | entries a second | p50 ms | p99 ms | max ms | CPU µs an entry (ledger) |").AppendLine("|---:|---:|---:|---:|---:|---:|---:|");
     using var ledger = await LedgerProcess.StartAsync(folder.File("http"));
     var first = 1_000_000_000L;
-    foreach (var (writers, rate) in httpWriters.Select(writers => (writers, (int?)null)).Append((httpWriters[^1], offered)))
+    foreach (var (count, rate) in counts.Select(count => (count, (int?)null)).Append((httpWritersMax, offered)))
     {
         // As many as it may take in that time; they are signed beforehand, and good for 30 seconds.
-        var row = await HttpLoad.RunAsync(ledger, writers, rate, (int)(length * (rate ?? (writers == 1 ? 1_000 : offered))), first);
+        var row = await HttpLoad.RunAsync(ledger, count, rate, (int)(length * (rate ?? (count == 1 ? 1_000 : offered))), first);
         first += 100_000_000;
         text.AppendLine(CultureInfo.InvariantCulture, $"| {row.Writers:N0} | {(rate is null ? "as many as it takes" : $"{rate:N0}")} | {row.Entries / row.Seconds:N0} | {Times(row.Milliseconds)} | {row.CpuMicroseconds:0.0} |");
     }

@@ -385,14 +385,14 @@ internal sealed partial class Sequencer : IDisposable
 
         public ReadOnlyMemory<byte> Payload { get; } = payload;
 
-        // Here, by whoever appends, and not by the one thread that commits.
+        /// <summary>What the entry will be found by. Hashed here, by whoever appends, and not by the one thread that commits.</summary>
         public long[] Terms { get; } = EntryTerms.Of(writer, payloadId, payload.Span);
 
         /// <summary>Whose entries have their payload IDs in common with this one's: the writer's own, but for what several parts may tell.</summary>
         public string[] Tellers { get; } = payloadId.StartsWith(SharedPrefix, StringComparison.Ordinal) && _sharing.Contains(writer) ? _sharing : [writer];
 
         /// <summary>The terms by which an entry with its ID is found.</summary>
-        public IEnumerable<long> Ids => Tellers.Length == 1 ? Terms.Take(1) : Tellers.Select(teller => EntryTerms.OfId(teller, PayloadId));
+        public IEnumerable<long> Ids => Tellers.Length == 1 ? Terms[..1] : Tellers.Select(teller => EntryTerms.OfId(teller, PayloadId));
 
         /// <summary>Whether the one that it must not overtake has failed.</summary>
         public bool HasFailedBefore => before?._outcome is { IsThere: false };

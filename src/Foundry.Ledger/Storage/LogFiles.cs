@@ -182,14 +182,15 @@ internal sealed partial class LogFiles : IStoredLog
             _disk.WriteFile(_folder.Checkpoint, state.Note);
             _disk.FlushFolder(_folder.Path);
             _expected.Published(state.Size);
+            // A journal whose entries fill no bundle yet would only be copied.
+            var first = state.Size / Tile.WidthMax * Tile.WidthMax;
+            if (_isJournalDoubtful || (journalBytes > _journalBytesMax && first > _journal.First))
+                StartNewJournal(state, first, journalBytes);
             lock (_gate)
             {
                 _publishedSize = state.Size;
                 _unpublished = _unpublished.RemoveRange(completed.Keys);
             }
-            // A journal whose entries fill no bundle yet would only be copied.
-            if (_isJournalDoubtful || (journalBytes > _journalBytesMax && FirstUnbundled > _journal.First))
-                StartNewJournal(state, journalBytes);
             foreach (var tile in replaced)
                 _disk.Delete(_folder.FileOf(tile));
         }
@@ -248,9 +249,8 @@ internal sealed partial class LogFiles : IStoredLog
     /// Puts a journal in place that holds only what no full bundle holds: the published rest in one frame, and the frames that were
     /// committed since. All else in the old one is published and durable. Appends wait only while the last of those frames are copied.
     /// </summary>
-    private void StartNewJournal(LogState published, long publishedBytes)
+    private void StartNewJournal(LogState published, long first, long publishedBytes)
     {
-        var first = FirstUnbundled;
         var leaves = Leaves(first, published.Size).ToList();
         var frame = leaves.Count == 0 ? null : new JournalFrame(first, leaves, published.Note);
         var temporary = _folder.Journal + Disk.TemporarySuffix;
@@ -288,8 +288,6 @@ internal sealed partial class LogFiles : IStoredLog
     }
 
     private bool AreTilesPublished => _publishedSize == _committed.Size && !_isJournalDoubtful;
-
-    private long FirstUnbundled => _publishedSize / Tile.WidthMax * Tile.WidthMax;
 
     // A journal is let go when a new one is in its place, which has the entry, or bundles have it.
     private byte[]? FromJournal(long index)
