@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Data.Common;
+using System.Diagnostics.Metrics;
 using System.Net;
 using System.Net.Http.Headers;
 using System.Net.Http.Json;
@@ -42,9 +43,16 @@ public sealed class OutboxSender : BackgroundService
     /// <param name="clients">Where the ledger's client is.</param>
     /// <param name="time">The clock.</param>
     /// <param name="readiness">Where "ledger" is reported; serving does not depend on it while the outbox has room.</param>
+    /// <param name="meters">Where it is counted how many wait.</param>
+    /// <param name="environment">Says which part this is.</param>
     /// <param name="log">The log.</param>
-    public OutboxSender(Outbox outbox, IHttpClientFactory clients, TimeProvider time, Readiness readiness, ILogger<OutboxSender> log) =>
+    public OutboxSender(Outbox outbox, IHttpClientFactory clients, TimeProvider time, Readiness readiness, IMeterFactory meters, IHostEnvironment environment, ILogger<OutboxSender> log)
+    {
         (_outbox, _clients, _time, _readiness, _log) = (outbox, clients, time, readiness, log);
+        var part = PartMetrics.LabelOf(environment);
+        meters.Create(PartMetrics.Shared).CreateObservableGauge("foundry.outbox_waiting", () => new Measurement<long>(outbox.Waiting, part),
+            description: $"Events that the ledger does not have yet; at {Outbox.EventsMax} changes are refused");
+    }
 
     /// <inheritdoc/>
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)

@@ -115,8 +115,11 @@ internal sealed class LedgerFolder : IDisposable
         if (await Shelf.TryOpenAsync(Module(module)) is not { } log)
             return [];
         using (log)
-            return log.Read(state => LogReader.Entries(state, 0, state.Size).ToList());
+            return await log.ReadAsync(state => LogReader.Entries(state, 0, state.Size).ToList());
     }
+
+    public IEnumerable<(ModuleId Module, ServiceDefaults.StateCorruptException Fault)> FindLosses() =>
+        Logs.FindLosses(module => Verifier(module.Name), TestContext.Current.CancellationToken);
 
     public async Task<Checkpoint> CheckpointAsync(string module)
     {

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Diagnostics.Metrics;
 using System.Text.Json;
 using System.Threading.Channels;
 using Dapper;
@@ -8,6 +9,7 @@ using Foundry.Testing;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting.Internal;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
 
@@ -99,8 +101,10 @@ public sealed class OutboxDelivery
         outbox.Wake();
     }
 
+    private static readonly IMeterFactory _meters = new ServiceCollection().AddMetrics().BuildServiceProvider().GetRequiredService<IMeterFactory>();
+
     private static OutboxSender Sender(Outbox outbox, FakeLedger ledger, TimeProvider? time = null, Readiness? readiness = null) =>
-        new(outbox, ledger.Clients, time ?? TimeProvider.System, readiness ?? new Readiness(TimeProvider.System), NullLogger<OutboxSender>.Instance);
+        new(outbox, ledger.Clients, time ?? TimeProvider.System, readiness ?? new Readiness(TimeProvider.System), _meters, new HostingEnvironment { ApplicationName = "test" }, NullLogger<OutboxSender>.Instance);
 
     private static async Task<long> RowsAsync(Outbox outbox)
     {

@@ -77,7 +77,7 @@ internal sealed class FileStore(Disk disk, string root, int journalBytesMax, int
     }
 
     /// <inheritdoc/>
-    public IEnumerable<(ModuleId Module, StateCorruptException Fault)> FindLosses()
+    public IEnumerable<(ModuleId Module, StateCorruptException Fault)> FindLosses(Func<ModuleId, LogVerifier> verifierOf, CancellationToken cancellation)
     {
         var tilesMax = TilesLookedAtMax;
         var all = _expected.ToArray();

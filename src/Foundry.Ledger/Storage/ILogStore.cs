@@ -27,8 +27,10 @@ internal interface ILogStore : IDisposable
     void Verify(ModuleId module, LogVerifier verifier, VerifiedTail tail, long entriesMax, CancellationToken cancellation);
 
     /// <summary>Looks whether what was stored of the logs that this process knows is still there; cheap enough to be done every few seconds.</summary>
+    /// <param name="verifierOf">The keys that a log's checkpoints may be signed with.</param>
+    /// <param name="cancellation">Ends it.</param>
     /// <returns>Each log of which something is gone, and what.</returns>
-    IEnumerable<(ModuleId Module, StateCorruptException Fault)> FindLosses();
+    IEnumerable<(ModuleId Module, StateCorruptException Fault)> FindLosses(Func<ModuleId, LogVerifier> verifierOf, CancellationToken cancellation);
 }
 
 /// <summary>One log in its store, in the hands of one sequencer.</summary>

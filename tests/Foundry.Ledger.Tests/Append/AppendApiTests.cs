@@ -3,17 +3,17 @@ using As = Foundry.Ledger.Tests.LedgerHost.As;
 
 namespace Foundry.Ledger.Tests.Append;
 
-public sealed class AppendEndpoint : IAsyncLifetime
+public abstract class AppendEndpoint(string store) : IAsyncLifetime
 {
-    private readonly string _folder = Directory.CreateTempSubdirectory("foundry-ledger-").FullName;
+    private readonly HostStore _store = new(store);
     private LedgerHost _ledger = null!;
 
-    public async ValueTask InitializeAsync() => _ledger = await LedgerHost.StartAsync(_folder);
+    public async ValueTask InitializeAsync() => _ledger = await LedgerHost.StartAsync(_store.Folder, null, _store.Settings);
 
     public async ValueTask DisposeAsync()
     {
         await _ledger.DisposeAsync();
-        Directory.Delete(_folder, recursive: true);
+        _store.Dispose();
     }
 
     [Fact]
@@ -95,7 +95,7 @@ public sealed class AppendEndpoint : IAsyncLifetime
     {
         using var answer = await _ledger.SendAsync(As.Acme, HttpMethod.Post, "/v1/append", "acme", body);
         await LedgerHost.AssertRefusedAsync(answer, ErrorCode.All[code]);
-        Assert.False(Directory.Exists(Path.Combine(_folder, "acme")));
+        Assert.False(Directory.Exists(Path.Combine(_store.Folder, "acme")));
     }
 
     [Fact]
@@ -114,9 +114,10 @@ public sealed class AppendEndpoint : IAsyncLifetime
     [Fact]
     public async Task Is_answered_503_for_good_once_an_fsync_has_failed()
     {
+        Assert.SkipUnless(_store.IsFiles, "It is a disk that fails.");
         await _ledger.DisposeAsync();
         var disk = new FailingDisk();
-        _ledger = await LedgerHost.StartAsync(_folder, builder => Microsoft.Extensions.DependencyInjection.ServiceCollectionServiceExtensions.AddSingleton<Foundry.Ledger.Storage.Disk>(builder.Services, disk));
+        _ledger = await LedgerHost.StartAsync(_store.Folder, builder => Microsoft.Extensions.DependencyInjection.ServiceCollectionServiceExtensions.AddSingleton<Foundry.Ledger.Storage.Disk>(builder.Services, disk));
         await _ledger.CursorAsync(As.Acme, "acme", "a", "{}");
         disk.IsFailing = true;
         using var failed = await _ledger.AppendAsync(As.Acme, "acme", "b", "{}");
@@ -146,6 +147,10 @@ public sealed class AppendEndpoint : IAsyncLifetime
         }
     }
 }
+
+public sealed class AppendEndpointOnFiles() : AppendEndpoint(Stores.Files);
+
+public sealed class AppendEndpointOnPostgreSQL() : AppendEndpoint(Stores.Postgres);
 
 public sealed class LinesOfAnOutbox : IAsyncLifetime
 {

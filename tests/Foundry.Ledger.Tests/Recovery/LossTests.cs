@@ -84,7 +84,7 @@ public sealed class AFileLostUnderARunningLedger : IDisposable
         {
             var looks = 0;
             for (; !ended.IsCancellationRequested || looks == 0; looks++)
-                Assert.Empty(_ledger.Logs.FindLosses());
+                Assert.Empty(_ledger.FindLosses());
             return looks;
         }, TestContext.Current.CancellationToken);
         for (var round = 0; round < 30; round++)
@@ -100,7 +100,7 @@ public sealed class AFileLostUnderARunningLedger : IDisposable
     private async Task AssertNoticedAsync(string name, Action<string> lose)
     {
         await FillAsync();
-        Assert.Empty(_ledger.Logs.FindLosses());
+        Assert.Empty(_ledger.FindLosses());
         var file = Path.Combine(_ledger.Log("acme").Path, name);
         lose(file);
         AssertNamed(file);
@@ -116,12 +116,12 @@ public sealed class AFileLostUnderARunningLedger : IDisposable
         {
             // A publishing that has the log's turn is not waited for.
             patience.Token.ThrowIfCancellationRequested();
-            losses = [.. _ledger.Logs.FindLosses()];
+            losses = [.. _ledger.FindLosses()];
         }
         while (losses.Count == 0);
         var (module, fault) = Assert.Single(losses);
         Assert.Equal(("acme", file), (module.Name, fault.File));
-        new LogWatch(_ledger.Logs, _ledger.Shelf, _ledger.Time, new Readiness(_ledger.Time)).Look();
+        new LogWatch(_ledger.Logs, _ledger.Shelf, _ledger.Time, new Readiness(_ledger.Time)).Look(TestContext.Current.CancellationToken);
     }
 
     private static void Cut(string file, double part)
@@ -162,7 +162,7 @@ public sealed class AnOperator : IDisposable
         listener.RecordObservableInstruments();
         Assert.Equal(0, failed);
         File.Delete(Path.Combine(_folder, "acme", "journal"));
-        ledger.Services.GetRequiredService<LogWatch>().Look();
+        ledger.Services.GetRequiredService<LogWatch>().Look(TestContext.Current.CancellationToken);
 
         using var append = await ledger.AppendAsync(As.Acme, "acme", "b", "{}");
         await LedgerHost.AssertRefusedAsync(append, ErrorCode.RecordUnavailable);
@@ -173,5 +173,11 @@ public sealed class AnOperator : IDisposable
         Assert.Equal((false, false), (need.GetProperty("met").GetBoolean(), need.GetProperty("required").GetBoolean()));
         listener.RecordObservableInstruments();
         Assert.Equal(1, failed);
+        // Other ledgers of this process are in it too: it is the names that are looked at.
+        using var metrics = await ledger.GetAsync(As.Nobody, "/metrics", null);
+        var text = await metrics.Content.ReadAsStringAsync(TestContext.Current.CancellationToken);
+        Assert.Contains("foundry_ledger_logs_failed", text, StringComparison.Ordinal);
+        Assert.Contains("foundry_need_met", text, StringComparison.Ordinal);
+        Assert.DoesNotContain("acme", text, StringComparison.Ordinal);
     }
 }

@@ -201,7 +201,7 @@ public sealed class DamageOnDisk : IDisposable
         for (var cursor = 299; cursor <= 301; cursor++)
         {
             using var terms = log.OpenTerms();
-            Assert.Equal([cursor], terms.Cursors(EntryTerms.OfField(new("n", log.Read(state => NumberOf(LogReader.Entry(state, cursor - 1))))), 0, 10));
+            Assert.Equal([cursor], terms.Cursors(EntryTerms.OfField(new("n", await log.ReadAsync(state => NumberOf(LogReader.Entry(state, cursor - 1))))), 0, 10));
         }
     }
 
