@@ -119,8 +119,8 @@ internal sealed class GatewayClient : IDisposable
         GetFileAsync("/v1/checkpoint" + Query(("module_id", module)), SignedNote.BytesMax, cancellationToken);
 
     /// <summary>A file of a log's, as c2sp.org/tlog-tiles names them: the body is its bytes.</summary>
-    public Task<Answer> LedgerFileAsync(string module, string file, CancellationToken cancellationToken) =>
-        GetFileAsync($"/ledger/{Segment(module)}/{file}" + Query(("module_id", module)), EntryBundle.BytesMax, cancellationToken);
+    public Task<Answer> LedgerFileAsync(string module, string file, bool witnessed, CancellationToken cancellationToken) =>
+        GetFileAsync($"/ledger/{Segment(module)}/{file}" + Query(("module_id", module), ("witnessed", witnessed ? "true" : null)), EntryBundle.BytesMax, cancellationToken);
 
     /// <summary>A file of a log, of the bytes that it may have.</summary>
     public Task<Answer> GetFileAsync(string path, int bytesMax, CancellationToken cancellationToken) =>

@@ -4,7 +4,6 @@ using System.Diagnostics.CodeAnalysis;
 using System.Text;
 using System.Text.Encodings.Web;
 using System.Text.Json;
-using Foundry.Contracts;
 using Foundry.Proofs;
 
 namespace Foundry.Cli;
@@ -16,21 +15,18 @@ internal static class LedgerVerify
     private const int LeafHeaderLines = 4;
     private static readonly JsonWriterOptions _relaxed = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
-    /// <summary>The option that says whose signature counts.</summary>
-    public static Option<string?> KeyOption() => new("--vkey") { HelpName = "KEY", Description = "The log's verifier key, as it was when you first trusted it. Default: what the gateway says" };
-
     public static Verb Create(GlobalOptions globals)
     {
         var module = LedgerQuery.ModuleOption();
         var folder = new Option<string?>("--folder") { HelpName = "DIR", Description = "Check a copy of the log's folder; nothing is sent. Needs --vkey" };
         var proof = new Option<string?>("--proof") { HelpName = "FILE", Description = "Check a proof of one entry ('foundry ledger prove'); nothing is sent. Needs --vkey" };
-        var key = KeyOption();
+        var options = new LogTrustOptions();
         var since = new Option<string?>("--since-checkpoint") { HelpName = "FILE", Description = "Keep the checkpoint in this file, and check that the log continues the one that is in it" };
         var all = new Option<bool>("--all") { Description = "Check also what the kept checkpoint covers" };
         var verb = new Verb("verify", "Check that a log is what was signed",
             "foundry ledger verify --since-checkpoint acme.checkpoint",
             "foundry ledger verify --folder backup/ledger/acme --vkey 'foundry.local/acme+…'",
-            "foundry ledger verify --proof 42.tlog-proof --vkey 'foundry.local/acme+…'")
+            "foundry ledger verify --proof 42.tlog-proof --vkey 'foundry.local/acme+…' --witness 'witness.example/w1+…'")
         {
             Details =
             [
@@ -38,16 +34,19 @@ internal static class LedgerVerify
                     + "its first bad entry, where the tiles prove one, with the last checkpoint that is still good. Exit code 1 says that something is wrong.",
                 "A log that is rewritten and signed again looks whole to whoever has not seen it before. With --since-checkpoint you have: a rewritten log does not continue the "
                     + "checkpoint that you kept, and that shows. With it, only the entries since are read. Pin the key with --vkey: without it the gateway says whom to believe.",
+                "With --witness somebody else has seen it: the latest checkpoint that this witness has cosigned is checked, and where there is none, that is an error. Of a folder it "
+                    + "is the one that lies in it.",
             ],
         };
-        foreach (var option in new Option[] { module, folder, proof, key, since, all })
+        foreach (var option in new Option[] { module, folder, proof, since, all })
             verb.Options.Add(option);
+        options.AddTo(verb);
         verb.Validators.Add(result =>
         {
             var sources = new[] { module.Name, folder.Name, proof.Name }.Where(name => result.Children.Any(child => child is System.CommandLine.Parsing.OptionResult { Implicit: false } option && option.Option.Name == name)).ToList();
             if (sources.Count > 1)
                 result.AddError($"{string.Join(" and ", sources)} name different things to check: give one");
-            if ((result.GetValue(folder) ?? result.GetValue(proof)) is not null && result.GetValue(key) is null)
+            if ((result.GetValue(folder) ?? result.GetValue(proof)) is not null && result.GetValue(options.Keys) is null or [])
                 result.AddError("--vkey is needed: nothing in a folder or a proof can say whom to believe");
         });
         verb.SetAction(async (parse, cancellationToken) =>
@@ -55,54 +54,34 @@ internal static class LedgerVerify
             var output = globals.OutputOf(parse);
             var kept = new Kept(parse.GetValue(since), parse.GetValue(all));
             if (parse.GetValue(proof) is { } file)
-                return CheckProof(file, parse.GetValue(key)!, output);
+                return options.TryRead(parse, null, output, out var trust, out var complaint) ? CheckProof(file, trust, output) : output.Misused(complaint.Value);
             if (parse.GetValue(folder) is { } path)
             {
                 if (!File.Exists(Path.Combine(path, LogSource.CheckpointFile)))
                     return output.Misused(new Complaint($"{path} has no {LogSource.CheckpointFile}, so it is no log's folder", "name a folder below the ledger's, or a copy of one"));
-                return TryKey(parse.GetValue(key), null, output, out var verifier, out var complaint)
-                    ? await CheckAsync(LogSource.Of(path), verifier, kept, includesTiles: true, globals.Surroundings, output, cancellationToken)
+                return options.TryRead(parse, null, output, out var trust, out var complaint)
+                    ? await CheckAsync(LogSource.Of(path), trust, kept, includesTiles: true, globals.Surroundings, output, cancellationToken)
                     : output.Misused(complaint.Value);
             }
             if (!globals.TryOpen(parse, output, sendsToken: true, keyFile: null, out var session, out var misuse))
                 return output.Misused(misuse.Value);
             using (session)
-                return await CheckOnlineAsync(session, parse.GetValue(module), parse.GetValue(key), kept, cancellationToken);
+                return await CheckOnlineAsync(session, parse.GetValue(module), options, kept, cancellationToken);
         });
         return verb;
     }
 
-    /// <summary>The key that is given, else the one that the gateway says, which is then said.</summary>
-    public static bool TryKey(string? given, LedgerContract? contract, Output output, [NotNullWhen(true)] out NoteVerifier? verifier, [NotNullWhen(false)] out Complaint? complaint)
-    {
-        complaint = null;
-        if (NoteVerifier.TryParse(given ?? contract?.Vkey, out verifier))
-        {
-            if (given is null)
-                output.Note($"the gateway says that this log's key is {verifier.VerifierKey}; pin it with --vkey");
-            return true;
-        }
-        complaint = given is null
-            ? new Complaint("the gateway gives no verifier key that can be read", "give the one you trust with --vkey")
-            : new Complaint("--vkey: this is no verifier key", "it is one word, NAME+ID+BASE64, as GET /v1/contract says it; put it in quotes");
-        return false;
-    }
-
-    /// <summary>What is said where a checkpoint is not the log's.</summary>
-    public static Complaint NotSigned(LogSource log) =>
-        new($"the checkpoint of {log.Name} is not signed by that key", "check that the key is this log's; if it is, somebody else wrote this checkpoint, or it is damaged");
-
-    private static async Task<int> CheckOnlineAsync(Session session, string? module, string? key, Kept kept, CancellationToken cancellationToken)
+    private static async Task<int> CheckOnlineAsync(Session session, string? module, LogTrustOptions options, Kept kept, CancellationToken cancellationToken)
     {
         var (contract, answer) = await LogSource.ContractAsync(session, module, cancellationToken);
         if (contract is null)
             return session.Output.Refused(answer);
-        if (!TryKey(key, contract, session.Output, out var verifier, out var complaint))
-            return key is null ? session.Output.Failed(complaint.Value) : session.Output.Misused(complaint.Value);
+        if (!options.TryRead(session.Parse, contract, session.Output, out var trust, out var complaint))
+            return session.Output.Misused(complaint.Value);
         try
         {
             // Every tile is a request; they are read where something is wrong.
-            return await CheckAsync(LogSource.Of(session, contract), verifier, kept, includesTiles: false, session.Surroundings, session.Output, cancellationToken);
+            return await CheckAsync(LogSource.Of(session, contract), trust, kept, includesTiles: false, session.Surroundings, session.Output, cancellationToken);
         }
         catch (RefusedException refused)
         {
@@ -114,18 +93,18 @@ internal static class LedgerVerify
         }
     }
 
-    private static async Task<int> CheckAsync(LogSource log, NoteVerifier verifier, Kept kept, bool includesTiles, Surroundings surroundings, Output output, CancellationToken cancellationToken)
+    private static async Task<int> CheckAsync(LogSource log, LogTrust trust, Kept kept, bool includesTiles, Surroundings surroundings, Output output, CancellationToken cancellationToken)
     {
-        // What did the log sign, and what before?
-        var note = await log.NoteAsync(cancellationToken);
-        if (!Checkpoint.TryOpen(note, verifier, out var signed))
-            return output.Failed(NotSigned(log));
-        if (!kept.TryRead(verifier, out var earlier, out var complaint))
+        // What did the log sign before, and what now?
+        if (!kept.TryRead(trust.Log, out var earlier, out var complaint))
             return output.Misused(complaint.Value);
+        var (signed, note, unsigned) = await trust.OpenAsync(log, earlier?.Size ?? 0, cancellationToken);
+        if (signed is null)
+            return output.Failed(unsigned!.Value);
 
         // Is it that?
         var progress = new ProgressLine(surroundings, signed.Size);
-        var check = new LogCheck(signed, log.Fetch) { Earlier = earlier, BeginsBehindEarlier = !kept.ChecksAll, IncludesTiles = includesTiles, Progress = progress.Show };
+        var check = new LogCheck(signed, log.Fetch) { Earlier = earlier, BeginsBehindEarlier = !kept.ChecksAll, IncludesTiles = includesTiles, ReadAhead = log.AtOnce, Progress = progress.Show };
         var fault = await check.RunAsync(cancellationToken);
         progress.End();
         if (fault is not null)
@@ -140,6 +119,8 @@ internal static class LedgerVerify
             json.WriteString("root", Convert.ToBase64String(signed.Root.Bytes));
             if (earlier is not null)
                 json.WriteNumber("continues", earlier.Size);
+            if (trust.Witnesses.Count > 0)
+                json.WriteString("witnessed_by", string.Join(", ", trust.Witnesses.Select(witness => witness.Name)));
             json.WriteString("verified", earlier is null || kept.ChecksAll ? "every entry" : $"entries after {earlier.Size}");
             json.WriteEndObject();
         }
@@ -159,10 +140,8 @@ internal static class LedgerVerify
         return ExitCode.Failed;
     }
 
-    private static int CheckProof(string file, string key, Output output)
+    private static int CheckProof(string file, LogTrust trust, Output output)
     {
-        if (!TryKey(key, null, output, out var verifier, out var complaint))
-            return output.Misused(complaint.Value);
         byte[] bytes;
         try
         {
@@ -178,8 +157,10 @@ internal static class LedgerVerify
             return output.Failed(new Complaint($"{file} is no proof", "it should be one as c2sp.org/tlog-proof has them; was it copied whole?"));
         if (proof.Extra is not { } entry)
             return output.Failed(new Complaint($"{file} does not hold the entry that it proves", "have one made by 'foundry ledger prove'"));
-        if (!proof.Proves(entry.Span, verifier, out var checkpoint))
+        if (!proof.Proves(entry.Span, trust.Log, out var checkpoint))
             return output.Failed(new Complaint($"{file} does not prove its entry by that key", "check that the key is that log's; if it is, the file is damaged, or was made up"));
+        if (trust.MissingOf(proof.Note.Span) is { } missing)
+            return output.Failed(LogTrust.NotWitnessed($"{checkpoint.Size} entries in {file}", missing));
         Show(Describe(proof, entry, checkpoint), output);
         return ExitCode.Done;
     }
@@ -239,7 +220,7 @@ internal static class LedgerVerify
         public bool ChecksAll => checksAll;
 
         /// <summary>Reads it; null where none is kept yet. One that is not the log's is never taken for "none".</summary>
-        public bool TryRead(NoteVerifier verifier, out Checkpoint? earlier, [NotNullWhen(false)] out Complaint? complaint)
+        public bool TryRead(LogVerifier verifier, out Checkpoint? earlier, [NotNullWhen(false)] out Complaint? complaint)
         {
             (earlier, complaint) = (null, null);
             if (file is null || !File.Exists(file))

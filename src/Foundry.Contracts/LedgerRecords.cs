@@ -14,6 +14,11 @@ public sealed record AppendRequest(string? PayloadId, JsonElement Payload);
 /// <param name="PayloadId">As asked.</param>
 public sealed record Appended(long Cursor, string PayloadId);
 
+/// <summary>Answer of <c>POST /internal/v1/append</c> (docs/architecture.md, Recording).</summary>
+/// <param name="Taken">So many lines, from the first on, are in the log.</param>
+/// <param name="Refused">Why the next line, and what follows it, is not; null where there is none.</param>
+public sealed record AppendedLines(int Taken, Problem? Refused);
+
 /// <summary>Answer of <c>GET /v1/entries</c>.</summary>
 /// <param name="ModuleId">The log.</param>
 /// <param name="NextCursor">Give it back as <c>since</c>.</param>

@@ -44,6 +44,7 @@ namespace Foundry.Contracts;
 [JsonSerializable(typeof(HeldVms))]
 [JsonSerializable(typeof(AppendRequest))]
 [JsonSerializable(typeof(Appended))]
+[JsonSerializable(typeof(AppendedLines))]
 [JsonSerializable(typeof(EntriesPage))]
 [JsonSerializable(typeof(LedgerContract))]
 [JsonSerializable(typeof(PlatformEvent))]

@@ -10,11 +10,15 @@ namespace Foundry.Gateway;
 /// <summary>What one request gathers on its way through <see cref="GatewayPipeline"/>.</summary>
 internal sealed class Exchange
 {
+    private long _cuttableSince;
+    private bool _isEndless;
+
     private Exchange(HttpContext context, string rawPath, string rawQuery)
     {
         Context = context;
         RawPath = rawPath;
         RawQuery = rawQuery;
+        Method = context.Request.Method;
         RequestId = ServiceDefaults.RequestId.Of(context);
         AnswerHeaders[Contracts.FoundryHeaders.RequestId] = RequestId;
         PutAnswerHeaders();
@@ -22,6 +26,8 @@ internal sealed class Exchange
 
     /// <summary>The request.</summary>
     public HttpContext Context { get; }
+    /// <summary>The method as sent.</summary>
+    public string Method { get; }
     /// <summary>The path as sent: what is decided on is what is forwarded, byte for byte.</summary>
     public string RawPath { get; }
     /// <summary>The query as sent, without '?'; rewritten once by <see cref="Authorize.TenantClaims"/>.</summary>
@@ -58,7 +64,16 @@ internal sealed class Exchange
     public bool Finished { get; set; }
 
     /// <summary>Whether the method promises to change nothing (RFC 9110 section 9.2.1).</summary>
-    public bool IsSafe => HttpMethods.IsGet(Context.Request.Method) || HttpMethods.IsHead(Context.Request.Method) || HttpMethods.IsOptions(Context.Request.Method);
+    public bool IsSafe => HttpMethods.IsGet(Method) || HttpMethods.IsHead(Method) || HttpMethods.IsOptions(Method);
+
+    /// <summary>Since when it loses nothing by being broken off: a read from its beginning, anything else from its answer's. 0: not yet.</summary>
+    public long CuttableSince { get => Volatile.Read(ref _cuttableSince); set => Volatile.Write(ref _cuttableSince, value); }
+    /// <summary>Whether its answer goes on until somebody has had enough: events, lines, an upgraded connection.</summary>
+    public bool IsEndless { get => Volatile.Read(ref _isEndless); set => Volatile.Write(ref _isEndless, value); }
+    /// <summary>Where <see cref="LiveRequests"/> has it.</summary>
+    public (int Stripe, int Index)? Seat { get; set; }
+    /// <summary>Why <see cref="LiveRequests"/> broke it off.</summary>
+    public Refusal? Cut { get; set; }
 
     /// <summary>Puts <see cref="AnswerHeaders"/> where a backend's own of that name, or none at all, may be by now.</summary>
     public void PutAnswerHeaders()

@@ -11,7 +11,6 @@ using Foundry.ServiceDefaults.Trust;
 using Foundry.Storage;
 using Foundry.Tokens;
 using Microsoft.AspNetCore.DataProtection;
-using OpenTelemetry.Metrics;
 using Yarp.ReverseProxy.Configuration;
 using Yarp.ReverseProxy.Transforms.Builder;
 
@@ -101,11 +100,11 @@ public static class Gateway
         // YARP's session affinity would otherwise leave keys in the home folder; nothing here outlives the process by them.
         services.AddDataProtection().UseEphemeralDataProtectionProvider();
 
+        services.AddSingleton<LiveRequests>();
+        services.AddHostedService(provider => provider.GetRequiredService<LiveRequests>());
         services.AddSingleton<Matcher>();
         services.AddSingleton<GatewayPipeline>();
         services.AddSingleton<GatewayMetrics>();
-        services.AddMetrics();
-        services.AddOpenTelemetry().WithMetrics(metrics => metrics.AddMeter(GatewayMetrics.MeterName).AddPrometheusExporter());
 
         var (listen, ops) = ListenAddresses(options);
         builder.WebHost.ConfigureKestrel(kestrel =>

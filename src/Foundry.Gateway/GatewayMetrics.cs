@@ -19,6 +19,7 @@ internal sealed class GatewayMetrics
     private readonly Counter<long> _dropped;
     private readonly Counter<long> _reloads;
     private readonly Counter<long> _localProofs;
+    private readonly Counter<long> _cut;
     private readonly Histogram<double> _duration;
 
     /// <summary>Makes the instruments.</summary>
@@ -33,6 +34,7 @@ internal sealed class GatewayMetrics
         _dropped = meter.CreateCounter<long>("foundry.refusal_records_dropped", description: "Refusals that could not be recorded");
         _reloads = meter.CreateCounter<long>("foundry.config_reloads", description: "Changed route files by result: applied or refused");
         _localProofs = meter.CreateCounter<long>("foundry.proof_replay_local", description: "Proofs of possession whose first use was checked at this gateway alone, the store being away");
+        _cut = meter.CreateCounter<long>("foundry.requests_cut", description: "Running requests that were broken off, by reason: their token ended, or the gateway stopped");
         _duration = meter.CreateHistogram("http.server.request.duration", "s", "Duration of requests", tags: null,
             advice: new InstrumentAdvice<double> { HistogramBucketBoundaries = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10] });
     }
@@ -72,6 +74,10 @@ internal sealed class GatewayMetrics
 
     /// <summary>Counts a proof that only this gateway was asked about.</summary>
     public void ProofCheckedLocally() => _localProofs.Add(1);
+
+    /// <summary>Counts a running request that was broken off.</summary>
+    /// <param name="refusal">Why.</param>
+    public void RequestCut(Refusal refusal) => _cut.Add(1, new KeyValuePair<string, object?>("reason", refusal.Reason));
 
     private static string MethodOf(string method) => method is "GET" or "HEAD" or "POST" or "PUT" or "PATCH" or "DELETE" or "OPTIONS" ? method : "_OTHER";
 }

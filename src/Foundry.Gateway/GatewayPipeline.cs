@@ -19,7 +19,7 @@ namespace Foundry.Gateway;
 /// <see cref="Filter.ResponseFilter"/>, put into every route by <see cref="BackendTransforms"/>.
 /// </summary>
 internal sealed class GatewayPipeline(Matcher matcher, Authenticator authenticator, RateGate rates, Authorizer authorizer, QuotaGate quotas,
-    Recorder recorder, Outcome outcome, RefusalRecorder refusals, GatewayMetrics metrics, ILogger<GatewayPipeline> log)
+    Recorder recorder, Outcome outcome, RefusalRecorder refusals, LiveRequests live, GatewayMetrics metrics, ILogger<GatewayPipeline> log)
 {
     /// <summary>Takes a request through the steps.</summary>
     /// <param name="context">The request, as routing found it.</param>
@@ -91,6 +91,7 @@ internal sealed class GatewayPipeline(Matcher matcher, Authenticator authenticat
             // 8 Forward: what does the backend say? 9 Filter: what of it may they see? (ResponseFilter, inside.)
             using var held = exchange.Intent is null ? null : HeldAnswer.Begin(context);
             PassBody(exchange);
+            live.Enter(exchange);
             await forward!(context);
 
             // 10 Record the outcome: what became of it?
@@ -112,6 +113,8 @@ internal sealed class GatewayPipeline(Matcher matcher, Authenticator authenticat
         }
         finally
         {
+            // Did the token end while it ran?
+            exchange.Refusal = live.Leave(exchange) ?? exchange.Refusal;
             if (exchange is { Intent: { } intent, Finished: false })
                 recorder.Leave(intent);
             metrics.Decided(exchange);

@@ -27,7 +27,6 @@ internal static class OpsApi
         app.MapWhen(context => context.Features.Get<IConnectionItemsFeature>()?.Items.ContainsKey(OpsKey) == true, ops =>
         {
             ops.UseProblems();
-            ops.UseOpenTelemetryPrometheusScrapingEndpoint("/metrics");
             ops.UseRouting();
             ops.UseEndpoints(endpoints =>
             {

@@ -37,7 +37,7 @@ internal sealed class LedgerOptions
     public int QueueLengthMax { get; set; } = 8192;
 
     /// <summary>Entries in one commit.</summary>
-    public int BatchEntriesMax { get; set; } = 1024;
+    public int BatchEntriesMax { get; set; } = 4096;
 
     /// <summary>Bytes of entries in one commit, but for the last that went in.</summary>
     public int BatchBytesMax { get; set; } = 4 * 1024 * 1024;
@@ -47,6 +47,12 @@ internal sealed class LedgerOptions
 
     /// <summary>Journal size above which publishing starts a new journal.</summary>
     public int JournalBytesMax { get; set; } = 1024 * 1024;
+
+    /// <summary>
+    /// Rows of a log's index (one for each entry and each string field of it) that are in memory alone, above which publishing makes a
+    /// file of them. So many are made again from the entries when the log is opened.
+    /// </summary>
+    public int IndexRowsInMemory { get; set; } = 64 * 1024;
 
     /// <summary>Entries recomputed before the ledger is ready; the rest is recomputed while it serves.</summary>
     public long EntriesVerifiedBeforeReady { get; set; } = 1_000_000;
@@ -105,7 +111,7 @@ internal sealed class LedgerOptions
         foreach (var (name, value, least) in new (string, long, long)[]
         {
             (nameof(OpenLogsMax), OpenLogsMax, 1), (nameof(DiskThreads), DiskThreads, 1), (nameof(QueueLengthMax), QueueLengthMax, 1),
-            (nameof(BatchEntriesMax), BatchEntriesMax, 1), (nameof(BatchBytesMax), BatchBytesMax, 1), (nameof(JournalBytesMax), JournalBytesMax, 1),
+            (nameof(BatchEntriesMax), BatchEntriesMax, 1), (nameof(BatchBytesMax), BatchBytesMax, 1), (nameof(JournalBytesMax), JournalBytesMax, 1), (nameof(IndexRowsInMemory), IndexRowsInMemory, 1),
             (nameof(EntriesVerifiedBeforeReady), EntriesVerifiedBeforeReady, 0), (nameof(PublishInterval), PublishInterval.Ticks, TimeSpan.TicksPerMillisecond),
             (nameof(KeyOverlap), KeyOverlap.Ticks, 0),
             (nameof(TailsMax), TailsMax, 1), (nameof(TailsPerLogMax), TailsPerLogMax, 1),

@@ -34,7 +34,7 @@ internal sealed class LedgerState : IDisposable
         {
             store = options.Database is { Length: > 0 } database
                 ? PostgresStore.Open(database)
-                : new FileStore(disk, folder.Path, options.JournalBytesMax, logs.CreateLogger<FileStore>());
+                : new FileStore(disk, folder.Path, options.JournalBytesMax, options.IndexRowsInMemory, logs.CreateLogger<FileStore>());
             if (folder.Read(LedgerKeys.KeyFile) is null && store.Modules().Count > 0)
                 throw new StateCorruptException(folder.File(LedgerKeys.KeyFile), "it is missing, and there are logs that are signed with it");
             var keys = LedgerKeys.Open(folder, time);

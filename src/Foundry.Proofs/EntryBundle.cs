@@ -22,12 +22,19 @@ public static class EntryBundle
     public static void Append(IBufferWriter<byte> bundle, ReadOnlySpan<byte> entry)
     {
         ArgumentNullException.ThrowIfNull(bundle);
-        if (entry.Length > EntryBytesMax)
-            throw new ArgumentException($"An entry is at most {EntryBytesMax} bytes.", nameof(entry));
-        var target = bundle.GetSpan(PrefixBytes + entry.Length);
+        bundle.Advance(Write(bundle.GetSpan(PrefixBytes + entry.Length), entry));
+    }
+
+    /// <summary>Writes an entry, with its length in front, at the beginning of some room.</summary>
+    /// <returns>Bytes written.</returns>
+    /// <exception cref="ArgumentException">The entry is larger than <see cref="EntryBytesMax"/>, or than the room.</exception>
+    public static int Write(Span<byte> target, ReadOnlySpan<byte> entry)
+    {
+        if (entry.Length > EntryBytesMax || target.Length < PrefixBytes + entry.Length)
+            throw new ArgumentException($"An entry is at most {EntryBytesMax} bytes, and must have room.", nameof(entry));
         BinaryPrimitives.WriteUInt16BigEndian(target, (ushort)entry.Length);
         entry.CopyTo(target[PrefixBytes..]);
-        bundle.Advance(PrefixBytes + entry.Length);
+        return PrefixBytes + entry.Length;
     }
 
     /// <summary>Takes the first entry off a bundle. False at its end and where it is cut off; the two differ by <paramref name="rest"/> being empty.</summary>

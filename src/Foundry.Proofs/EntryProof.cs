@@ -65,8 +65,8 @@ public sealed record EntryProof(long Index, IReadOnlyList<TreeHash> Path, ReadOn
         return true;
     }
 
-    /// <summary>Whether this is the log's own word, by <paramref name="log"/>'s key, that <paramref name="entry"/> is its entry <see cref="Index"/>.</summary>
-    public bool Proves(ReadOnlySpan<byte> entry, NoteVerifier log, [NotNullWhen(true)] out Checkpoint? checkpoint) =>
+    /// <summary>Whether this is the log's own word, by one of <paramref name="log"/>'s keys, that <paramref name="entry"/> is its entry <see cref="Index"/>.</summary>
+    public bool Proves(ReadOnlySpan<byte> entry, LogVerifier log, [NotNullWhen(true)] out Checkpoint? checkpoint) =>
         Checkpoint.TryOpen(Note.Span, log, out checkpoint)
         && TreeProof.VerifyInclusion(TreeHash.OfLeaf(entry), Index, checkpoint.Size, checkpoint.Root, [.. Path]);
 

@@ -1,5 +1,7 @@
 // A log checked against its signed checkpoint by its entries and tiles alone (c2sp.org/tlog-tiles, RFC 6962 section 2.1).
 
+using System.Runtime.CompilerServices;
+
 namespace Foundry.Proofs;
 
 /// <summary>What is wrong with a log.</summary>
@@ -33,6 +35,9 @@ public sealed class LogCheck(Checkpoint signed, TileFetch fetch)
     /// <summary>Whether the hash tiles are compared too. They are read in any case where the entries do not have the signed root, to say which one is to blame.</summary>
     public bool IncludesTiles { get; init; } = true;
 
+    /// <summary>Bundles asked for at once while the entries are read in order: where each is a journey, the journeys are made side by side.</summary>
+    public int ReadAhead { get; init; } = 1;
+
     /// <summary>Told of the entries checked so far, a bundle at a time.</summary>
     public Action<long>? Progress { get; init; }
 
@@ -47,10 +52,8 @@ public sealed class LogCheck(Checkpoint signed, TileFetch fetch)
 
         // Do the entries have the signed root, and are the tiles what the entries hash to?
         string? damaged = null;
-        while (tree.Size < signed.Size)
+        await foreach (var (bundle, leaves, isWhole) in BundlesAsync(tree.Size, cancellation))
         {
-            var bundle = BundleAt(tree.Size);
-            var (leaves, isWhole) = await LeavesAsync(bundle, cancellation);
             if (leaves.Count < bundle.Width)
                 return await LocateAsync($"{bundle.Path} is missing, or ends within an entry", cancellation);
             if (!isWhole)
@@ -165,6 +168,31 @@ public sealed class LogCheck(Checkpoint signed, TileFetch fetch)
 
     private Tile BundleAt(long cursor) =>
         new(Tile.EntriesLevel, cursor / Tile.WidthMax, Tile.WidthAt(Tile.EntriesLevel, cursor / Tile.WidthMax, signed.Size));
+
+    /// <summary>Every bundle from an entry on, in order; the next ones are asked for meanwhile.</summary>
+    private async IAsyncEnumerable<(Tile Bundle, List<TreeHash> Leaves, bool IsWhole)> BundlesAsync(long from, [EnumeratorCancellation] CancellationToken cancellation)
+    {
+        using var ending = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        var asked = new Queue<(Tile Bundle, Task<(List<TreeHash> Leaves, bool IsWhole)> Leaves)>();
+        try
+        {
+            while (from < signed.Size || asked.Count > 0)
+            {
+                for (; from < signed.Size && asked.Count < ReadAhead; from = (from / Tile.WidthMax + 1) * Tile.WidthMax)
+                    asked.Enqueue((BundleAt(from), LeavesAsync(BundleAt(from), ending.Token)));
+                var (bundle, reading) = asked.Peek();
+                var (leaves, isWhole) = await reading;
+                asked.Dequeue();
+                yield return (bundle, leaves, isWhole);
+            }
+        }
+        finally
+        {
+            // Nobody waits for the rest; what it says is nobody's concern, but it is over when this is.
+            await ending.CancelAsync();
+            await Task.WhenAll(asked.Select(rest => rest.Leaves)).ContinueWith(all => all.Exception, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+        }
+    }
 
     private async Task<(List<TreeHash> Leaves, bool IsWhole)> LeavesAsync(Tile bundle, CancellationToken cancellation)
     {

@@ -32,6 +32,9 @@ public sealed class Readiness
             (_, known) => known.Met == met ? known with { Detail = detail } : new Need(met, detail, now, required));
     }
 
+    /// <summary>Every need, as it stands.</summary>
+    public IEnumerable<(string Name, bool Met, bool Required)> Needs => _needs.Select(need => (need.Key, need.Value.Met, need.Value.Required));
+
     /// <summary>The answer of <c>/readyz</c>.</summary>
     public IResult ToResult() => Results.Json(new
     {
@@ -51,7 +54,7 @@ public sealed class Readiness
 /// <summary>The health endpoints that every part has.</summary>
 public static class HealthEndpoints
 {
-    /// <summary>Maps <c>/livez</c> and <c>/healthz</c> (the process answers) and <c>/readyz</c> (it can serve), open to everyone.</summary>
+    /// <summary>Maps <c>/livez</c> and <c>/healthz</c> (the process answers), <c>/readyz</c> (it can serve) and <c>/metrics</c> (<see cref="PartMetrics"/>), open to everyone.</summary>
     /// <param name="endpoints">Where.</param>
     public static void MapHealth(this IEndpointRouteBuilder endpoints)
     {
@@ -60,5 +63,6 @@ public static class HealthEndpoints
             endpoints.MapGet(path, () => Results.Text("ok\n")).WithMetadata(Trust.OpenToAll.Instance);
         endpoints.MapGet("/readyz", (HttpContext context) => context.RequestServices.GetRequiredService<Readiness>().ToResult())
             .WithMetadata(Trust.OpenToAll.Instance);
+        endpoints.MapMetrics();
     }
 }

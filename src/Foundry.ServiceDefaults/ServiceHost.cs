@@ -31,6 +31,7 @@ public static class ServiceHost
         builder.Services.AddSingleton(TimeProvider.System);
         builder.Services.Configure<HostOptions>(host => host.ShutdownTimeout = TimeSpan.FromSeconds(10));
 
+        builder.Services.AddPartMetrics(part);
         AddSettings(builder.Configuration, overrides);
 
         builder.Logging.ClearProviders();

@@ -116,21 +116,36 @@ public sealed class Outbox
     internal async Task<IReadOnlyList<OutboxRow>> OldestAsync(int atMost, IReadOnlyCollection<string> exceptLogs, CancellationToken cancellationToken)
     {
         await using var connection = await Database.OpenConnectionAsync(cancellationToken);
-        var rows = (await connection.QueryAsync<OutboxRow>(new CommandDefinition(
+        return (await connection.QueryAsync<OutboxRow>(new CommandDefinition(
             "SELECT id, module_id AS ModuleId, payload_id AS PayloadId, payload FROM outbox "
             + (exceptLogs.Count == 0 ? "" : Database.IsPostgres ? "WHERE module_id <> ALL(@exceptLogs) " : "WHERE module_id NOT IN @exceptLogs ")
             + "ORDER BY id LIMIT @atMost", new { atMost, exceptLogs = exceptLogs.ToArray() }, cancellationToken: cancellationToken))).AsList();
-        Interlocked.Exchange(ref _waiting, await connection.ExecuteScalarAsync<long>(new CommandDefinition("SELECT COUNT(*) FROM outbox", cancellationToken: cancellationToken)));
-        return rows;
     }
 
-    internal Task RemoveAsync(IReadOnlyList<long> ids, CancellationToken cancellationToken) =>
-        Database.WriteAsync(async transaction =>
+    internal async Task CountAsync(CancellationToken cancellationToken)
+    {
+        await using var connection = await Database.OpenConnectionAsync(cancellationToken);
+        Interlocked.Exchange(ref _waiting, await connection.ExecuteScalarAsync<long>(new CommandDefinition("SELECT COUNT(*) FROM outbox", cancellationToken: cancellationToken)));
+    }
+
+    internal async Task RemoveAsync(IReadOnlyList<long> ids, CancellationToken cancellationToken)
+    {
+        if (ids.Count == 0)
+            return;
+        var removed = await Database.WriteAsync(async transaction =>
         {
-            foreach (var id in ids)
-                await transaction.Connection!.ExecuteAsync("DELETE FROM outbox WHERE id = @id", new { id }, transaction);
-            return 0;
+            var count = 0;
+            foreach (var some in ids.Chunk(RowsPerStatement))
+            {
+                var values = new DynamicParameters();
+                foreach (var (at, id) in some.Index())
+                    values.Add($"i{at}", id);
+                count += await transaction.Connection!.ExecuteAsync($"DELETE FROM outbox WHERE id IN ({string.Join(", ", Enumerable.Range(0, some.Length).Select(at => $"@i{at}"))})", values, transaction);
+            }
+            return count;
         }, cancellationToken);
+        Interlocked.Add(ref _waiting, -removed);
+    }
 }
 
 internal sealed record OutboxRow(long Id, string ModuleId, string PayloadId, string Payload);

@@ -1,7 +1,9 @@
+using System.Buffers;
 using System.Data.Common;
+using System.Diagnostics.Metrics;
 using System.Net;
 using System.Net.Http.Headers;
-using System.Text;
+using System.Net.Http.Json;
 using System.Text.Json;
 using Foundry.Contracts;
 using Foundry.ServiceDefaults;
@@ -19,7 +21,12 @@ public sealed class OutboxSender : BackgroundService
     /// <summary>Name of the ledger's client in <see cref="IHttpClientFactory"/>.</summary>
     public const string LedgerClient = "ledger";
     private const int BatchRows = 256;
+    /// <summary>Batches in hand at once: behind a log whose events fill one, other logs' events do not wait.</summary>
+    private const int BatchesMax = 8;
+    /// <summary>Bytes of events after which a request takes no further one; an event is smaller than 64 KiB.</summary>
+    private const int RequestBytesMax = 512 * 1024;
     private static readonly TimeSpan LookAgain = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan CountAgain = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan RetryMin = TimeSpan.FromMilliseconds(50);
     private static readonly TimeSpan RetryMax = TimeSpan.FromSeconds(5);
 
@@ -29,15 +36,23 @@ public sealed class OutboxSender : BackgroundService
     private readonly Readiness _readiness;
     private readonly ILogger<OutboxSender> _log;
     private int _untaken;
+    private long _countedAt = long.MinValue;
 
     /// <summary>Makes one.</summary>
     /// <param name="outbox">What is to be sent.</param>
     /// <param name="clients">Where the ledger's client is.</param>
     /// <param name="time">The clock.</param>
     /// <param name="readiness">Where "ledger" is reported; serving does not depend on it while the outbox has room.</param>
+    /// <param name="meters">Where it is counted how many wait.</param>
+    /// <param name="environment">Says which part this is.</param>
     /// <param name="log">The log.</param>
-    public OutboxSender(Outbox outbox, IHttpClientFactory clients, TimeProvider time, Readiness readiness, ILogger<OutboxSender> log) =>
+    public OutboxSender(Outbox outbox, IHttpClientFactory clients, TimeProvider time, Readiness readiness, IMeterFactory meters, IHostEnvironment environment, ILogger<OutboxSender> log)
+    {
         (_outbox, _clients, _time, _readiness, _log) = (outbox, clients, time, readiness, log);
+        var part = PartMetrics.LabelOf(environment);
+        meters.Create(PartMetrics.Shared).CreateObservableGauge("foundry.outbox_waiting", () => new Measurement<long>(outbox.Waiting, part),
+            description: $"Events that the ledger does not have yet; at {Outbox.EventsMax} changes are refused");
+    }
 
     /// <inheritdoc/>
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
@@ -55,7 +70,7 @@ public sealed class OutboxSender : BackgroundService
                     refusing.Clear();
                     retry = Longer(retry);
                 }
-                var rows = await _outbox.OldestAsync(BatchRows, refusing, stoppingToken);
+                var rows = await OldestAsync(refusing, stoppingToken);
                 if (rows.Count > 0)
                 {
                     if (refusing.Count == 0)
@@ -83,6 +98,26 @@ public sealed class OutboxSender : BackgroundService
         }
     }
 
+    /// <summary>The oldest events and, where those are a full batch, the oldest of other logs.</summary>
+    private async Task<IReadOnlyList<OutboxRow>> OldestAsync(HashSet<string> refusing, CancellationToken cancellationToken)
+    {
+        var (rows, inHand) = (new List<OutboxRow>(), new HashSet<string>(refusing, StringComparer.Ordinal));
+        for (var batches = 0; batches < BatchesMax; batches++)
+        {
+            var batch = await _outbox.OldestAsync(BatchRows, inHand, cancellationToken);
+            rows.AddRange(batch);
+            if (batch.Count < BatchRows)
+                break;
+            inHand.UnionWith(batch.Select(row => row.ModuleId));
+        }
+        if (_countedAt == long.MinValue || rows.Count == 0 || _time.GetElapsedTime(_countedAt) >= CountAgain)
+        {
+            await _outbox.CountAsync(cancellationToken);
+            _countedAt = _time.GetTimestamp();
+        }
+        return rows;
+    }
+
     private static TimeSpan Longer(TimeSpan retry) => retry * 2 < RetryMax ? retry * 2 : RetryMax;
 
     private void ReportUntaken(string reason)
@@ -95,7 +130,7 @@ public sealed class OutboxSender : BackgroundService
     private async Task SendAsync(IReadOnlyList<OutboxRow> rows, HashSet<string> refusing, CancellationToken cancellationToken)
     {
         var ledger = _clients.CreateClient(LedgerClient);
-        // Logs are independent of each other; within one, order is kept by sending its rows one after the other.
+        // Logs are independent of each other; within one, the ledger keeps the order of a request, and requests follow each other.
         var sent = await Task.WhenAll(rows.GroupBy(row => row.ModuleId).Select(async log => (Log: log.Key, Result: await SendLogAsync(ledger, log, cancellationToken))));
         await _outbox.RemoveAsync([.. sent.SelectMany(log => log.Result.Sent)], cancellationToken);
         foreach (var (log, result) in sent)
@@ -110,26 +145,34 @@ public sealed class OutboxSender : BackgroundService
         }
     }
 
-    private async Task<(List<long> Sent, HttpRequestException? Fault)> SendLogAsync(HttpClient ledger, IEnumerable<OutboxRow> rows, CancellationToken cancellationToken)
+    private static async Task<(List<long> Sent, HttpRequestException? Fault)> SendLogAsync(HttpClient ledger, IGrouping<string, OutboxRow> log, CancellationToken cancellationToken)
     {
-        var sent = new List<long>();
-        foreach (var row in rows)
+        var (sent, waiting) = (new List<long>(), new Queue<OutboxRow>(log));
+        while (waiting.Count > 0)
         {
             try
             {
-                using var request = new HttpRequestMessage(HttpMethod.Post, "/v1/append") { Content = Body(row) };
-                request.Headers.TryAddWithoutValidation(FoundryHeaders.ModuleId, row.ModuleId);
+                var (lines, body) = Lines(waiting);
+                using var request = new HttpRequestMessage(HttpMethod.Post, "/internal/v1/append") { Content = body };
+                request.Headers.TryAddWithoutValidation(FoundryHeaders.ModuleId, log.Key);
                 using var answer = await ledger.SendAsync(request, cancellationToken);
-                // 409: another producer told of the same fact first; the record is there.
-                if (!answer.IsSuccessStatusCode && answer.StatusCode != HttpStatusCode.Conflict)
-                    return (sent, new HttpRequestException($"{row.PayloadId} for {row.ModuleId}: status {(int)answer.StatusCode}", null, answer.StatusCode));
-                if (answer.StatusCode == HttpStatusCode.Conflict)
-                    _log.LogInformation("{PayloadId} was in {ModuleId} already, told by another", row.PayloadId, row.ModuleId);
-                sent.Add(row.Id);
+                if (!answer.IsSuccessStatusCode)
+                    return (sent, new HttpRequestException($"{lines} events for {log.Key}: status {(int)answer.StatusCode}", null, answer.StatusCode));
+                var appended = await answer.Content.ReadFromJsonAsync(WireJson.Default.AppendedLines, cancellationToken);
+                for (var taken = appended?.Taken ?? 0; taken > 0 && waiting.TryDequeue(out var row); taken--)
+                    sent.Add(row.Id);
+                if (appended?.Refused is { } refused)
+                    return (sent, new HttpRequestException($"{waiting.Peek().PayloadId} for {log.Key}: {refused.Code}", null, (HttpStatusCode)refused.Status));
+                if (appended is null or { Taken: < 1 })
+                    return (sent, new HttpRequestException($"{lines} events for {log.Key}: the answer says nothing of them"));
             }
             catch (HttpRequestException fault)
             {
                 return (sent, fault);
+            }
+            catch (JsonException fault)
+            {
+                return (sent, new HttpRequestException($"what the ledger answers cannot be read: {fault.Message}"));
             }
             catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
             {
@@ -139,10 +182,25 @@ public sealed class OutboxSender : BackgroundService
         return (sent, null);
     }
 
-    private static ByteArrayContent Body(OutboxRow row)
+    /// <summary>The next events, in lines: each is the body of <c>POST /v1/append</c>.</summary>
+    private static (int Lines, ByteArrayContent Body) Lines(IEnumerable<OutboxRow> rows)
     {
-        using var payload = JsonDocument.Parse(row.Payload);
-        var body = JsonSerializer.SerializeToUtf8Bytes(new AppendRequest(row.PayloadId, payload.RootElement), WireJson.Default.AppendRequest);
-        return new ByteArrayContent(body) { Headers = { ContentType = new MediaTypeHeaderValue("application/json") { CharSet = Encoding.UTF8.WebName } } };
+        var (buffer, lines) = (new ArrayBufferWriter<byte>(), 0);
+        using var json = new Utf8JsonWriter(buffer);
+        foreach (var row in rows)
+        {
+            json.WriteStartObject();
+            json.WriteString("payload_id", row.PayloadId);
+            json.WritePropertyName("payload");
+            json.WriteRawValue(row.Payload);
+            json.WriteEndObject();
+            json.Flush();
+            json.Reset();
+            buffer.Write("\n"u8);
+            lines++;
+            if (buffer.WrittenCount >= RequestBytesMax)
+                break;
+        }
+        return (lines, new ByteArrayContent(buffer.WrittenSpan.ToArray()) { Headers = { ContentType = new MediaTypeHeaderValue("application/x-ndjson") } });
     }
 }

@@ -1,4 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
+using System.Runtime.CompilerServices;
 using System.Security.Cryptography;
 using System.Text.Json;
 
@@ -68,6 +69,19 @@ public sealed record Assertion
     /// <param name="body">The body as sent; empty where there is none.</param>
     public static string BodyHash(ReadOnlySpan<byte> body) => Base64UrlText.Encode(SHA256.HashData(body));
 
+    // That a point is one that signatures can be believed of costs as much as a signature does, and is so for good.
+    private static readonly ConditionalWeakTable<TrustedKey, VerifyingKey> _keys = [];
+
+    private static bool TryKey(TrustedKey trusted, [NotNullWhen(true)] out VerifyingKey? key)
+    {
+        if (_keys.TryGetValue(trusted, out key))
+            return true;
+        if (!VerifyingKey.TryCreate(trusted.X, out key))
+            return false;
+        _keys.AddOrUpdate(trusted, key);
+        return true;
+    }
+
     /// <summary>Reads an assertion that a key in force signed.</summary>
     /// <param name="text">The JWS.</param>
     /// <param name="find">The key in force that a <c>kid</c> names.</param>
@@ -79,7 +93,7 @@ public sealed record Assertion
         assertion = null;
         signer = null;
         if (!Jws.TryParse(text, Typ, out var jws, out _) || find(jws.Kid) is not { } trusted
-            || !VerifyingKey.TryCreate(trusted.X, out var key) || key.Kid != jws.Kid || !jws.IsSignedBy(key))
+            || !TryKey(trusted, out var key) || key.Kid != jws.Kid || !jws.IsSignedBy(key))
             return false;
         try
         {

@@ -1,6 +1,7 @@
 // The capability token: CONTRACT section 2. JWT claims: RFC 7519 section 4; cnf.jkt: RFC 7800, RFC 9449 section 6.1.
 using System.Diagnostics.CodeAnalysis;
 using System.Text.Json;
+using System.Text.Json.Serialization;
 using System.Text.Unicode;
 
 namespace Foundry.Tokens;
@@ -43,6 +44,10 @@ public sealed record CapabilityToken
     public IReadOnlyList<string>? Roles { get; init; }
     /// <summary>Only on tokens issued for a workspace.</summary>
     public long? PolicyVersion { get; init; }
+
+    /// <summary>The key that signed it; no claim, but what <see cref="TryVerify"/> found. Empty on a token that was not read by it.</summary>
+    [JsonIgnore]
+    public string Kid { get; init; } = "";
 
     /// <summary>Signs the claims.</summary>
     /// <param name="key">The platform's signing key.</param>
@@ -92,7 +97,7 @@ public sealed record CapabilityToken
         // A tenant is absent only on platform tokens: administrators never have one, tiers and tenant-admins always do.
         if (read.TenantId is null ? !scope.IsService || scope == Tokens.Scope.TenantAdmin : scope == Tokens.Scope.PlatformAdmin)
             return false;
-        token = read;
+        token = read with { Kid = jws.Kid };
         return true;
     }
 

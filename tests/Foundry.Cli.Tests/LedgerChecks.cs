@@ -123,12 +123,15 @@ public sealed class LedgerChecks
         var time = new WatchedTime();
         using var line = new CommandLine { Time = time };
         await using var gateway = await StandInGateway.StartAsync();
-        var asks = 0;
-        gateway.Answering = asked => !asked.Target.Contains("/tile/", StringComparison.Ordinal) ? log.Answer(asked) : Interlocked.Increment(ref asks) switch
+        var (asks, isLate) = (0, 0);
+        gateway.Answering = asked =>
         {
-            2 => Said.Problem(429, "rate_limited") with { Headers = [("Retry-After", "3")] },
-            4 => Said.Problem(403, "insufficient_scope"),
-            _ => log.Answer(asked),
+            if (!asked.Target.Contains("/tile/", StringComparison.Ordinal))
+                return log.Answer(asked);
+            Interlocked.Increment(ref asks);
+            if (asked.Target.Contains("/001", StringComparison.Ordinal) && Interlocked.Exchange(ref isLate, 1) == 0)
+                return Said.Problem(429, "rate_limited") with { Headers = [("Retry-After", "3")] };
+            return asked.Target.Contains("/002", StringComparison.Ordinal) ? Said.Problem(403, "insufficient_scope") : log.Answer(asked);
         };
         var running = line.RunAsync(gateway, "ledger", "verify", "--vkey", log.Key);
         Assert.Equal(TimeSpan.FromSeconds(3), await time.PassPauseAsync());
@@ -152,6 +155,94 @@ public sealed class LedgerChecks
         Assert.Contains("is not signed by that key", ran.Error, StringComparison.Ordinal);
     }
 
+    /// <summary>Whoever pinned the old key and has read the new one's announcement checks across the change.</summary>
+    [Fact]
+    public async Task Across_a_change_of_the_key_need_both_keys()
+    {
+        using var log = new LogCopy(300);
+        using var line = new CommandLine();
+        await using var gateway = await StandInGateway.StartAsync();
+        gateway.Answering = log.Answer;
+        string[] keys = ["--vkey", LogCopy.OtherKey, "--vkey", log.Key];
+        using var rival = NoteKey.FromSeed(new byte[NoteKey.SeedBytes]);
+        Assert.Equal((ExitCode.Done, ""), (await line.RunAsync(gateway, ["ledger", "verify", .. keys])) is var ran ? (ran.Exit, ran.Error) : default);
+        Assert.Equal(ExitCode.Done, (await line.RunAsync(gateway, ["ledger", "prove", "7", "--out", line.File("7.tlog-proof"), .. keys])).Exit);
+        Assert.Equal(ExitCode.Done, (await line.RunAsync(["ledger", "verify", "--proof", line.File("7.tlog-proof"), .. keys])).Exit);
+        Assert.Contains("keys of 2 logs", (await line.RunAsync(gateway, "ledger", "verify", "--vkey", log.Key, "--vkey", rival.VerifierFor("foundry.local/rival").VerifierKey)).Error, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("the latest"), InlineData("an older one")]
+    public async Task With_a_witness_check_what_it_has_cosigned(string what)
+    {
+        using var log = new LogCopy(300);
+        using var line = new CommandLine();
+        await using var gateway = await StandInGateway.StartAsync();
+        gateway.Answering = log.Answer;
+        if (what == "the latest")
+            log.Files["checkpoint"] = log.Cosigned("w1", "w2");
+        else
+        {
+            var partials = log.Files.Where(file => file.Key.Contains(".p/", StringComparison.Ordinal)).ToList();
+            log.Files["witnessed"] = log.Cosigned("w1", "w2");
+            var witnessed = log.Files["witnessed"];
+            log.Grow(400);
+            partials.ForEach(file => log.Files[file.Key] = file.Value);
+            log.Files["witnessed"] = witnessed;
+        }
+        string[] both = ["--vkey", log.Key, "--witness", LogCopy.WitnessKey("w1"), "--witness", LogCopy.WitnessKey("w2")];
+
+        var ran = await line.RunAsync(gateway, ["ledger", "verify", "-o", "json", .. both]);
+        Assert.Equal((ExitCode.Done, ""), (ran.Exit, ran.Error));
+        var result = JsonDocument.Parse(ran.Output).RootElement;
+        Assert.Equal((300, "w1, w2"), (result.GetProperty("entries").GetInt32(), result.GetProperty("witnessed_by").GetString()));
+        Assert.Equal(ExitCode.Done, (await line.RunAsync(gateway, ["ledger", "prove", "7", "--out", line.File("7.tlog-proof"), .. both])).Exit);
+        Assert.Equal(ExitCode.Done, (await line.RunAsync(["ledger", "verify", "--proof", line.File("7.tlog-proof"), .. both])).Exit);
+
+        // One of those named has not: that is told, of the log and of the proof.
+        string[] third = ["--vkey", log.Key, "--witness", LogCopy.WitnessKey("w1"), "--witness", LogCopy.WitnessKey("w3")];
+        foreach (var args in new string[][] { ["ledger", "verify", .. third], ["ledger", "prove", "7", "--out", line.File("none"), .. third], ["ledger", "verify", "--proof", line.File("7.tlog-proof"), .. third] })
+        {
+            var refused = await line.RunAsync(gateway, args);
+            Assert.Equal((ExitCode.Failed, ""), (refused.Exit, refused.Output));
+            Assert.Contains("w3 has not cosigned", refused.Error, StringComparison.Ordinal);
+        }
+        Assert.False(File.Exists(line.File("none")));
+    }
+
+    [Fact]
+    public async Task With_a_witness_believe_no_cosignature_that_is_false_and_no_name_without_its_key()
+    {
+        using var log = new LogCopy(3);
+        using var line = new CommandLine();
+        Assert.True(SignedNote.TryParse(log.Files["checkpoint"], out var note));
+        Assert.True(SignedNote.TryParse(log.Cosigned("w1"), out var cosigned));
+        var line1 = cosigned.Signatures[^1];
+        var damaged = line1 with { Signature = [.. line1.Signature.SkipLast(1), (byte)(line1.Signature[^1] ^ 1)] };
+        log.Files["checkpoint"] = note.With([.. note.Signatures, damaged]).Encode();
+        string[] args = ["ledger", "verify", "--folder", log.CopyTo(line.File("copy")), "--vkey", log.Key, "--witness", LogCopy.WitnessKey("w1")];
+        Assert.Contains("w1 has not cosigned", (await line.RunAsync(args)).Error, StringComparison.Ordinal);
+        log.Files["checkpoint"] = cosigned.Encode();
+        log.CopyTo(line.File("copy"));
+        Assert.Equal(ExitCode.Done, (await line.RunAsync(args)).Exit);
+    }
+
+    [Fact]
+    public async Task With_a_witness_that_is_behind_what_was_checked_before_do_not_say_that_the_log_shrank()
+    {
+        using var log = new LogCopy(300);
+        using var line = new CommandLine();
+        await using var gateway = await StandInGateway.StartAsync();
+        gateway.Answering = log.Answer;
+        var witnessed = log.Cosigned("w1");
+        log.Grow(400);
+        await line.RunAsync(gateway, "ledger", "verify", "--vkey", log.Key, "--since-checkpoint", line.File("kept"));
+        log.Files["witnessed"] = witnessed;
+        var ran = await line.RunAsync(gateway, "ledger", "verify", "--vkey", log.Key, "--since-checkpoint", line.File("kept"), "--witness", LogCopy.WitnessKey("w1"));
+        Assert.Equal(ExitCode.Failed, ran.Exit);
+        Assert.Contains("of the 400 entries that you checked before, the witnesses have cosigned 300", ran.Error, StringComparison.Ordinal);
+    }
+
     public static TheoryData<string[], string> Misuses => new()
     {
         { ["--folder", "x"], "--vkey is needed" },
@@ -161,6 +252,7 @@ public sealed class LedgerChecks
         { ["--folder", "x", "--vkey", "k"], "no log's folder" },
         { ["--proof", "no-such-file", "--vkey", LogCopy.OtherKey], "cannot be read" },
         { ["--proof", "no-such-file", "--vkey", "k"], "this is no verifier key" },
+        { ["--proof", "no-such-file", "--vkey", LogCopy.OtherKey, "--witness", LogCopy.OtherKey], "this is no witness's verifier key" },
     };
 
     [Theory, MemberData(nameof(Misuses))]

@@ -32,6 +32,13 @@ internal sealed class LogCopy : IDisposable
         }
     }
 
+    /// <summary>A witness's verifier key.</summary>
+    public static string WitnessKey(string name)
+    {
+        using var key = WitnessOf(name);
+        return key.CosignerFor(name).VerifierKey;
+    }
+
     /// <summary>Makes it so large, with the files of that size and no others.</summary>
     public void Grow(int size)
     {
@@ -68,6 +75,19 @@ internal sealed class LogCopy : IDisposable
 
     public byte[] Leaf(int cursor) => Encoding.UTF8.GetBytes($"foundry-ledger-entry/v1\ntenant:acme\nid-{cursor}\n2026-01-02T03:04:05.678Z\n{_payload(cursor)}");
 
+    /// <summary>The checkpoint, with these witnesses' cosignatures.</summary>
+    public byte[] Cosigned(params string[] witnesses)
+    {
+        Assert.True(SignedNote.TryParse(Files["checkpoint"], out var note));
+        return note.With([.. note.Signatures, .. witnesses.Select(name =>
+        {
+            using var key = WitnessOf(name);
+            return key.Cosign(name, note, DateTimeOffset.UnixEpoch.AddDays(20_000));
+        })]).Encode();
+    }
+
+    private static NoteKey WitnessOf(string name) => NoteKey.FromSeed(Encoding.ASCII.GetBytes(name.PadRight(NoteKey.SeedBytes)));
+
     public string CopyTo(string folder)
     {
         foreach (var (path, bytes) in Files)
@@ -86,6 +106,9 @@ internal sealed class LogCopy : IDisposable
             return Said.Json($$"""{"version":1,"module_id":"{{Module}}","origin":"{{Origin}}","vkey":"{{Key}}"}""");
         if (path == "/v1/checkpoint")
             return new Said(200, "text/plain; charset=utf-8", Files["checkpoint"]);
+        // As the ledger: of the latest checkpoint that a quorum has cosigned, which may be older.
+        if (path == $"/ledger/{Module}/checkpoint" && asked.Target.Contains("witnessed=true", StringComparison.Ordinal))
+            return Files.TryGetValue("witnessed", out var witnessed) ? new Said(200, "text/plain; charset=utf-8", witnessed) : Said.Problem(404, "not_found");
         return path.StartsWith($"/ledger/{Module}/", StringComparison.Ordinal) && Files.TryGetValue(path[$"/ledger/{Module}/".Length..], out var file)
             ? new Said(200, "application/octet-stream", file)
             : Said.Problem(404, "not_found");

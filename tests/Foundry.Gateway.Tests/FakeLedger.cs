@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Text;
 using System.Text.Json;
 using Foundry.Contracts;
 using Foundry.Testing;
@@ -11,11 +12,9 @@ internal sealed record Recorded(string Log, string PayloadId, JsonElement Payloa
     public string Type => Payload.GetProperty("event_type").GetString()!;
 }
 
-/// <summary>A ledger that keeps each payload ID once, as ours does, and shows what it has.</summary>
+/// <summary>A ledger that takes everything, and shows what it was sent.</summary>
 internal sealed class FakeLedger : IAsyncDisposable
 {
-    private readonly ConcurrentDictionary<(string Log, string Id), long> _cursors = [];
-
     public FakeLedger() => Backend = new FaultyBackend(request => Task.FromResult(Override(request) ?? Answer(request)));
 
     public FaultyBackend Backend { get; }
@@ -29,11 +28,11 @@ internal sealed class FakeLedger : IAsyncDisposable
 
     private BackendAnswer Answer(BackendRequest request)
     {
-        if (request is not { Method: "POST", Path: "/v1/append", IsOwn: true })
+        if (request is not { Method: "POST", Path: OutboxLines.Path, IsOwn: true })
             return BackendAnswer.Json("{}");
-        var append = JsonSerializer.Deserialize(request.Body, WireJson.Default.AppendRequest)!;
-        var log = request[FoundryHeaders.ModuleId]!;
-        Events.Enqueue(new Recorded(log, append.PayloadId!, append.Payload.Clone()));
-        return BackendAnswer.Json(JsonSerializer.Serialize(new Appended(_cursors.GetOrAdd((log, append.PayloadId!), _ => _cursors.Count + 1), append.PayloadId!), WireJson.Default.Appended));
+        var lines = OutboxLines.Read(request.Body);
+        foreach (var append in lines)
+            Events.Enqueue(new Recorded(request[FoundryHeaders.ModuleId]!, append.PayloadId!, append.Payload.Clone()));
+        return BackendAnswer.Json(Encoding.UTF8.GetString(OutboxLines.Answer(lines.Count)));
     }
 }

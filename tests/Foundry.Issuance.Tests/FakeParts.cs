@@ -48,7 +48,7 @@ internal sealed class FakeLedger : IAsyncDisposable
     public static async Task<FakeLedger> StartAsync(CancellationToken cancellationToken)
     {
         var ledger = new FakeLedger();
-        ledger._host = await LoopbackHost.StartAsync(_ => { }, app => app.MapPost("/v1/append", ledger.AppendAsync), cancellationToken);
+        ledger._host = await LoopbackHost.StartAsync(_ => { }, app => app.MapPost(OutboxLines.Path, ledger.AppendAsync), cancellationToken);
         return ledger;
     }
 
@@ -75,24 +75,30 @@ internal sealed class FakeLedger : IAsyncDisposable
 
     private async Task AppendAsync(HttpContext context)
     {
-        using var reader = new StreamReader(context.Request.Body);
-        var body = await reader.ReadToEndAsync(context.RequestAborted);
-        var request = JsonSerializer.Deserialize(body, WireJson.Default.AppendRequest)!;
+        using var bytes = new MemoryStream();
+        await context.Request.Body.CopyToAsync(bytes, context.RequestAborted);
         var log = context.Request.Headers[FoundryHeaders.ModuleId].ToString();
-        var answer = false;
-        lock (_entries)
+        var (taken, answer) = (0, true);
+        foreach (var request in OutboxLines.Read(bytes.ToArray()))
         {
-            _attempts++;
-            if (!Away)
+            lock (_entries)
             {
-                _bodies.Add(body);
-                answer = KeptUnanswered-- <= 0;
-                if (!_entries.Any(entry => entry.Log == log && entry.PayloadId == request.PayloadId))
-                    _entries.Add(new FakeEntry(log, request.PayloadId!, request.Payload.Clone()));
+                _attempts++;
+                answer = !Away;
+                if (!Away)
+                {
+                    _bodies.Add(JsonSerializer.Serialize(request, WireJson.Default.AppendRequest));
+                    answer = KeptUnanswered-- <= 0;
+                    if (!_entries.Any(entry => entry.Log == log && entry.PayloadId == request.PayloadId))
+                        _entries.Add(new FakeEntry(log, request.PayloadId!, request.Payload.Clone()));
+                }
             }
+            if (!answer)
+                break;
+            taken++;
         }
         if (answer)
-            await context.Response.WriteAsJsonAsync(new Appended(1, request.PayloadId!), WireJson.Default.Appended, cancellationToken: context.RequestAborted);
+            await context.Response.Body.WriteAsync(OutboxLines.Answer(taken), context.RequestAborted);
         else
             context.Abort();
         Interlocked.Exchange(ref _heard, new(TaskCreationOptions.RunContinuationsAsynchronously)).TrySetResult();

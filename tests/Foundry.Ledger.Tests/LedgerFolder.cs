@@ -63,7 +63,7 @@ internal sealed class LedgerFolder : IDisposable
 
     /// <summary>Another process's view of the same logs.</summary>
     public ILogStore NewStore() => _store == Stores.Files
-        ? new FileStore(Disk, Path, Options.JournalBytesMax, NullLogger.Instance)
+        ? new FileStore(Disk, Path, Options.JournalBytesMax, Options.IndexRowsInMemory, NullLogger.Instance)
         : PostgresStore.Open(Stores.Of(_schema));
 
     /// <summary>Another process's ledger over the same logs, and the same key.</summary>
@@ -115,8 +115,11 @@ internal sealed class LedgerFolder : IDisposable
         if (await Shelf.TryOpenAsync(Module(module)) is not { } log)
             return [];
         using (log)
-            return log.Read(state => LogReader.Entries(state, 0, state.Size).ToList());
+            return await log.ReadAsync(state => LogReader.Entries(state, 0, state.Size).ToList());
     }
+
+    public IEnumerable<(ModuleId Module, ServiceDefaults.StateCorruptException Fault)> FindLosses() =>
+        Logs.FindLosses(module => Verifier(module.Name), TestContext.Current.CancellationToken);
 
     public async Task<Checkpoint> CheckpointAsync(string module)
     {

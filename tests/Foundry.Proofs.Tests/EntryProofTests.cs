@@ -17,7 +17,7 @@ public sealed class EntryProofs : IDisposable
         var (proof, entry) = await MakeAsync(size, index);
         Assert.True(EntryProof.TryParse(proof.Encode(), out var read));
         Assert.Equal(proof.Encode(), read.Encode());
-        Assert.True(read.Proves(entry, _key.VerifierFor(Origin), out var checkpoint));
+        Assert.True(read.Proves(entry, new LogVerifier(_key.VerifierFor(Origin)), out var checkpoint));
         Assert.Equal((Origin, (long)size), (checkpoint.Origin, checkpoint.Size));
         Assert.Equal(entry, read.Extra!.Value.ToArray());
     }
@@ -26,12 +26,13 @@ public sealed class EntryProofs : IDisposable
     public async Task Prove_nothing_else()
     {
         var (proof, entry) = await MakeAsync(1000, 300);
-        var verifier = _key.VerifierFor(Origin);
+        var verifier = new LogVerifier(_key.VerifierFor(Origin));
         using var other = NoteKey.FromSeed([.. Enumerable.Repeat((byte)1, NoteKey.SeedBytes)]);
         Assert.True(proof.Proves(entry, verifier, out _));
+        Assert.True(proof.Proves(entry, new LogVerifier(other.VerifierFor(Origin), _key.VerifierFor(Origin)), out _));
         Assert.False(proof.Proves([.. entry, 0], verifier, out _));
-        Assert.False(proof.Proves(entry, other.VerifierFor(Origin), out _));
-        Assert.False(proof.Proves(entry, _key.VerifierFor("example.com/other"), out _));
+        Assert.False(proof.Proves(entry, new LogVerifier(other.VerifierFor(Origin)), out _));
+        Assert.False(proof.Proves(entry, new LogVerifier(_key.VerifierFor("example.com/other")), out _));
         Assert.False((proof with { Index = 301 }).Proves(entry, verifier, out _));
         Assert.False((proof with { Path = [.. proof.Path.SkipLast(1)] }).Proves(entry, verifier, out _));
     }
@@ -46,7 +47,7 @@ public sealed class EntryProofs : IDisposable
         {
             var damaged = bytes.ToArray();
             damaged[i] ^= 1;
-            Assert.False(EntryProof.TryParse(damaged, out var read) && read.Extra is { } entry && read.Proves(entry.Span, _key.VerifierFor(Origin), out _), $"byte {i}");
+            Assert.False(EntryProof.TryParse(damaged, out var read) && read.Extra is { } entry && read.Proves(entry.Span, new LogVerifier(_key.VerifierFor(Origin)), out _), $"byte {i}");
         }
     }
 

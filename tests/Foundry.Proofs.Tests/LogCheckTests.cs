@@ -31,6 +31,53 @@ public sealed class CheckedLog
             Assert.NotNull(await new LogCheck(signed, Fetch(files)) { Earlier = other, BeginsBehindEarlier = behind }.RunAsync(TestContext.Current.CancellationToken));
     }
 
+    [Theory]
+    [InlineData(1), InlineData(3), InlineData(8)]
+    public async Task Is_read_so_many_bundles_at_once_and_no_more(int atOnce)
+    {
+        var (files, signed) = Log(2000);
+        var (asked, most) = (0, 0);
+        var full = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        async ValueTask<ReadOnlyMemory<byte>> FetchAsync(Tile tile, CancellationToken cancellation)
+        {
+            most = Math.Max(most, ++asked);
+            if (asked == atOnce)
+                full.TrySetResult();
+            // The first ones come when as many as may be are under way.
+            await full.Task.WaitAsync(cancellation);
+            asked--;
+            return files[tile];
+        }
+        Assert.Null(await new LogCheck(signed, FetchAsync) { ReadAhead = atOnce, IncludesTiles = false }.RunAsync(TestContext.Current.CancellationToken));
+        Assert.Equal(atOnce, most);
+    }
+
+    [Fact]
+    public async Task That_is_found_bad_is_not_read_any_further()
+    {
+        var (files, signed) = Log(2000);
+        Flip(files, Bundle(300), 44 * 6 + 2);
+        var (began, ended) = (0, 0);
+        async ValueTask<ReadOnlyMemory<byte>> FetchAsync(Tile tile, CancellationToken cancellation)
+        {
+            Interlocked.Increment(ref began);
+            try
+            {
+                // The last bundle never comes by itself.
+                if (tile.IsEntries && tile.Index == 7)
+                    await Task.Delay(Timeout.Infinite, cancellation);
+                return files[tile];
+            }
+            finally
+            {
+                Interlocked.Increment(ref ended);
+            }
+        }
+        var fault = await new LogCheck(signed, FetchAsync) { Earlier = Log(500).Signed, ReadAhead = 8, IncludesTiles = false }.RunAsync(TestContext.Current.CancellationToken);
+        Assert.Equal(300, fault?.GoodSize);
+        Assert.Equal(began, ended);
+    }
+
     [Fact]
     public async Task May_not_become_shorter()
     {

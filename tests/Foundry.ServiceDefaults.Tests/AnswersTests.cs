@@ -189,7 +189,7 @@ public sealed class ReadinessAnswer
     public async Task Names_what_is_missing_and_since_when()
     {
         var readiness = new Readiness(_time);
-        await using var host = await LoopbackHost.StartAsync(builder => builder.Services.AddSingleton(readiness), app => app.MapHealth(), TestContext.Current.CancellationToken);
+        await using var host = await LoopbackHost.StartAsync(builder => builder.Services.AddSingleton(readiness).AddPartMetrics("test"), app => app.MapHealth(), TestContext.Current.CancellationToken);
         async Task<(int Status, string Body)> ReadyzAsync()
         {
             using var answer = await host.Client.GetAsync("/readyz", TestContext.Current.CancellationToken);
@@ -208,6 +208,9 @@ public sealed class ReadinessAnswer
 
         readiness.Report("trust", met: false);
         Assert.Equal(503, (await ReadyzAsync()).Status);
+        var metrics = await host.Client.GetStringAsync("/metrics", TestContext.Current.CancellationToken);
+        Assert.Matches("foundry_need_met{[^}]*need=\"outbox\"[^}]*} 0", metrics);
+        Assert.Matches("foundry_need_met{[^}]*need=\"trust\"[^}]*} 0", metrics);
         foreach (var path in (string[])["/livez", "/healthz"])
             Assert.Equal("ok\n", await host.Client.GetStringAsync(path, TestContext.Current.CancellationToken));
     }

@@ -170,6 +170,17 @@ public sealed partial class WalkTests(Walk walk)
     }
 
     [Fact]
+    public async Task One_scrape_shows_what_every_part_counts()
+    {
+        using var ops = Http.NewClient(walk.Process.Ops);
+        var metrics = await ops.GetStringAsync("/metrics", Cancellation);
+        Assert.All((string[])["gateway", "issuance", "ledger", "fleet"], part => Assert.Matches($"foundry_need_met{{[^}}]*part=\"{part}\"", metrics));
+        Assert.All((string[])["gateway", "issuance", "fleet"], part => Assert.Matches($"foundry_outbox_waiting{{[^}}]*part=\"{part}\"", metrics));
+        Assert.Contains("foundry_ledger_logs_open", metrics, StringComparison.Ordinal);
+        Assert.DoesNotContain("acme", metrics, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task A_direct_call_to_a_backend_is_refused_and_told_where_the_door_is()
     {
         foreach (var port in new[] { walk.Process.PortsInUse.Issuance, walk.Process.PortsInUse.Ledger, walk.Process.PortsInUse.Fleet })

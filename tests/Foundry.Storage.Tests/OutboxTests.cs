@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Diagnostics.Metrics;
 using System.Text.Json;
 using System.Threading.Channels;
 using Dapper;
@@ -8,18 +9,19 @@ using Foundry.Testing;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting.Internal;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
 
 namespace Foundry.Storage.Tests;
 
-/// <summary>A ledger that keeps what it is sent and can be told to refuse, to conflict or to be away.</summary>
+/// <summary>A ledger that keeps what it is sent and can be told to refuse or to be away.</summary>
 internal sealed class FakeLedger : IAsyncDisposable
 {
     private readonly Channel<(string Log, string PayloadId)> _seen = Channel.CreateUnbounded<(string, string)>();
     private LoopbackHost? _host;
 
-    /// <summary>What to do with an append: a status, or null to hang up without an answer.</summary>
+    /// <summary>What to do with an event: 200, the status that it is refused with, or null to hang up without an answer.</summary>
     public Func<string, string, int?> Verdict { get; set; } = (_, _) => 200;
 
     public ConcurrentDictionary<string, ConcurrentQueue<string>> Logs { get; } = new(StringComparer.Ordinal);
@@ -29,7 +31,7 @@ internal sealed class FakeLedger : IAsyncDisposable
     public static async Task<FakeLedger> StartAsync()
     {
         var ledger = new FakeLedger();
-        ledger._host = await LoopbackHost.StartAsync(_ => { }, app => app.MapPost("/v1/append", (RequestDelegate)ledger.AppendAsync), TestContext.Current.CancellationToken);
+        ledger._host = await LoopbackHost.StartAsync(_ => { }, app => app.MapPost(OutboxLines.Path, (RequestDelegate)ledger.AppendAsync), TestContext.Current.CancellationToken);
         return ledger;
     }
 
@@ -49,18 +51,28 @@ internal sealed class FakeLedger : IAsyncDisposable
     private async Task AppendAsync(HttpContext context)
     {
         var log = context.Request.Headers[FoundryHeaders.ModuleId].ToString();
-        var append = (await JsonSerializer.DeserializeAsync(context.Request.Body, WireJson.Default.AppendRequest, context.RequestAborted))!;
-        var verdict = Verdict(log, append.PayloadId!);
-        if (verdict == 200)
+        using var body = new MemoryStream();
+        await context.Request.Body.CopyToAsync(body, context.RequestAborted);
+        var taken = 0;
+        foreach (var append in OutboxLines.Read(body.ToArray()))
         {
-            Logs.GetOrAdd(log, _ => new()).Enqueue(append.PayloadId!);
-            Payloads.Enqueue(append.Payload.Clone());
+            var verdict = Verdict(log, append.PayloadId!);
+            if (verdict == 200)
+            {
+                taken++;
+                Logs.GetOrAdd(log, _ => new()).Enqueue(append.PayloadId!);
+                Payloads.Enqueue(append.Payload.Clone());
+            }
+            if (verdict is null)
+                context.Abort();
+            _seen.Writer.TryWrite((log, append.PayloadId!));
+            if (verdict != 200)
+            {
+                await context.Response.Body.WriteAsync(OutboxLines.Answer(taken, verdict));
+                return;
+            }
         }
-        if (verdict is { } status)
-            context.Response.StatusCode = status;
-        else
-            context.Abort();
-        _seen.Writer.TryWrite((log, append.PayloadId!));
+        await context.Response.Body.WriteAsync(OutboxLines.Answer(taken));
     }
 
     public async ValueTask DisposeAsync() => await _host!.DisposeAsync();
@@ -89,8 +101,10 @@ public sealed class OutboxDelivery
         outbox.Wake();
     }
 
+    private static readonly IMeterFactory _meters = new ServiceCollection().AddMetrics().BuildServiceProvider().GetRequiredService<IMeterFactory>();
+
     private static OutboxSender Sender(Outbox outbox, FakeLedger ledger, TimeProvider? time = null, Readiness? readiness = null) =>
-        new(outbox, ledger.Clients, time ?? TimeProvider.System, readiness ?? new Readiness(TimeProvider.System), NullLogger<OutboxSender>.Instance);
+        new(outbox, ledger.Clients, time ?? TimeProvider.System, readiness ?? new Readiness(TimeProvider.System), _meters, new HostingEnvironment { ApplicationName = "test" }, NullLogger<OutboxSender>.Instance);
 
     private static async Task<long> RowsAsync(Outbox outbox)
     {
@@ -185,23 +199,48 @@ public sealed class OutboxDelivery
         await sender.StopAsync(TestContext.Current.CancellationToken);
     }
 
+    /// <summary>What the ledger has taken of a request is not sent again with what it refused.</summary>
     [Fact]
-    public async Task Counts_a_conflict_as_told_by_another()
+    public async Task Goes_on_behind_what_was_taken_of_a_request()
     {
         await using var store = new Store("SQLite");
         await using var ledger = await FakeLedger.StartAsync();
         await using var database = await store.OpenAsync(Outbox.Migration);
         var outbox = new Outbox(database);
-        ledger.Verdict = (_, id) => id == "VM_CREATED:vm-1" ? 409 : 200;
-        await AddAsync(outbox, "acme-corp", "VM_CREATED:vm-1", "two");
+        var refusals = 0;
+        ledger.Verdict = (_, id) => id == "two" && Interlocked.Increment(ref refusals) < 3 ? 503 : 200;
+        await AddAsync(outbox, "acme-corp", "one", "two", "three");
         using var sender = Sender(outbox, ledger);
         await sender.StartAsync(TestContext.Current.CancellationToken);
-        Assert.Equal("VM_CREATED:vm-1", (await ledger.NextAsync()).PayloadId);
-        Assert.Equal("two", (await ledger.NextAsync()).PayloadId);
-        await AddAsync(outbox, "acme-corp", "three");
-        Assert.Equal("three", (await ledger.NextAsync()).PayloadId);
+        await ledger.NextAsync("three");
         await sender.StopAsync(TestContext.Current.CancellationToken);
-        Assert.Equal(["two", "three"], ledger.Logs["acme-corp"]);
+        Assert.Equal(["one", "two", "three"], ledger.Logs["acme-corp"]);
+    }
+
+    /// <summary>One log has a backlog of many batches, and its ledger does not answer: what is another's, and younger, arrives.</summary>
+    [Fact]
+    public async Task Of_a_log_with_a_long_backlog_does_not_hold_up_the_others()
+    {
+        await using var store = new Store("SQLite");
+        await using var ledger = await FakeLedger.StartAsync();
+        await using var database = await store.OpenAsync(Outbox.Migration);
+        var outbox = new Outbox(database);
+        using var go = new SemaphoreSlim(0);
+        ledger.Verdict = (log, _) =>
+        {
+            if (log == "backlog")
+                go.Wait(TestContext.Current.CancellationToken);
+            return 200;
+        };
+        await AddAsync(outbox, "backlog", Enumerable.Range(0, 5000).Select(n => $"b{n:0000}"));
+        await AddAsync(outbox, "acme-corp", "one");
+        using var sender = Sender(outbox, ledger);
+        await sender.StartAsync(TestContext.Current.CancellationToken);
+        await ledger.NextAsync("one");
+        go.Release(5000);
+        await ledger.NextAsync("b4999");
+        await sender.StopAsync(TestContext.Current.CancellationToken);
+        Assert.Equal(5000, ledger.Logs["backlog"].Count);
     }
 
     /// <summary>More events of the refusing log than a batch holds, all older than the other's.</summary>
@@ -286,7 +325,7 @@ public sealed class OutboxRoom
         Assert.True(outbox.HasRoom);
         outbox.Wake();
         Assert.False(outbox.HasRoom);
-        Assert.Empty(await outbox.OldestAsync(1, [], TestContext.Current.CancellationToken));
+        await outbox.CountAsync(TestContext.Current.CancellationToken);
         Assert.True(outbox.HasRoom);
     }
 

@@ -50,6 +50,16 @@ internal sealed class Authenticator(TenantDirectory directory, VerdictCache verd
             : (null, unproved.TokenRefusal is null ? unproved : addresses.TrySpend(context) ?? unproved);
     }
 
+    /// <summary>Whether who was let in may stay, as far as the token goes: it is asked again while a request runs.</summary>
+    /// <param name="exchange">The request, its caller's token known.</param>
+    /// <returns>Why not, or null.</returns>
+    public Refusal? Recheck(Exchange exchange)
+    {
+        var token = exchange.Caller.Token!;
+        var reason = trust.TokenKeys.Find(token.Kid) is null ? TokenRefusal.UnknownKey : Check(token, exchange.Route!, out _);
+        return reason is { } refusal ? Refusal.InvalidToken(refusal) : null;
+    }
+
     /// <summary>What is checked on every use, cached verdict or not.</summary>
     private TokenRefusal? Check(CapabilityToken token, RoutePolicy route, out Tenant? tenant)
     {

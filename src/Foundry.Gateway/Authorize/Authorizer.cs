@@ -20,8 +20,8 @@ internal sealed class Authorizer(OwnerLookup owners, FeedFollower feed, GatewayO
         {
             if (!route.Scope.Allows(caller.Scope))
                 return new Refusal(ErrorCode.InsufficientScope, $"This needs a token of scope {route.Scope.Text}; yours is {caller.Scope}.") { RequiredScope = route.Scope.Text };
-            if (IsTooStaleFor(exchange))
-                return new Refusal(ErrorCode.FeedStale, "What the gateway knows of revocations is too old for this scope.") { RetryAfter = TimeSpan.FromSeconds(5) };
+            if (Recheck(exchange) is { } stale)
+                return stale;
         }
         if (TenantClaims.ReadQuery(exchange) is { } query)
             return query;
@@ -31,6 +31,12 @@ internal sealed class Authorizer(OwnerLookup owners, FeedFollower feed, GatewayO
             return claims;
         return await OwnsAsync(exchange);
     }
+
+    /// <summary>Whether what is allowed may begin, or go on, though issuance has not been heard for a while.</summary>
+    /// <param name="exchange">The request, its caller known.</param>
+    /// <returns>Why not, or null.</returns>
+    public Refusal? Recheck(Exchange exchange) => IsTooStaleFor(exchange)
+        ? new Refusal(ErrorCode.FeedStale, "What the gateway knows of revocations is too old for this scope.") { RetryAfter = TimeSpan.FromSeconds(5) } : null;
 
     private async ValueTask<Refusal?> OwnsAsync(Exchange exchange)
     {
@@ -62,5 +68,5 @@ internal sealed class Authorizer(OwnerLookup owners, FeedFollower feed, GatewayO
     /// <summary>Reading, deleting and reporting go on when issuance has long been silent; making and administering do not.</summary>
     private bool IsTooStaleFor(Exchange exchange) =>
         feed.Silence > options.StalenessLimit && (exchange.Caller.Scope == Scope.Input || exchange.Caller.Scope.IsService)
-        && !exchange.Route!.HeartbeatLane && !HttpMethods.IsDelete(exchange.Context.Request.Method);
+        && !exchange.Route!.HeartbeatLane && !HttpMethods.IsDelete(exchange.Method);
 }

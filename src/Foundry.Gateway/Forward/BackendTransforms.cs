@@ -1,4 +1,6 @@
+using System.Diagnostics;
 using System.Globalization;
+using System.Net;
 using Foundry.Contracts;
 using Foundry.Gateway.Filter;
 using Yarp.ReverseProxy.Transforms;
@@ -15,6 +17,8 @@ internal sealed class BackendTransforms(CallerAssertions assertions, ResponseFil
 {
     // What is not here does not pass; above all nothing that claims to be from the gateway, names a peer, or rewrites a path.
     private static readonly string[] ClientHeaders = ["Accept", "Accept-Language", "Idempotency-Key", "If-Match", "Last-Event-ID", "User-Agent"];
+    // YARP takes Connection and Upgrade along where they ask for a WebSocket (RFC 6455 section 4.1); without these no backend agrees.
+    private static readonly string[] WebSocketHeaders = ["Sec-WebSocket-Key", "Sec-WebSocket-Version", "Sec-WebSocket-Protocol"];
     private static readonly string[] ConditionalHeaders = ["If-None-Match", "If-Modified-Since", "Range", "If-Range"];
     private static readonly string[] BackendOnly = ["Server", "X-Powered-By", "Set-Cookie", "Via", "Alt-Svc", "RateLimit", "RateLimit-Policy"];
 
@@ -51,6 +55,9 @@ internal sealed class BackendTransforms(CallerAssertions assertions, ResponseFil
 
         foreach (var name in ClientHeaders)
             Copy(request, sent, name);
+        if (request.Headers.Upgrade.Count > 0)
+            foreach (var name in WebSocketHeaders)
+                Copy(request, sent, name);
         if (exchange.Route!.Filter is null)
             foreach (var name in ConditionalHeaders)
                 Copy(request, sent, name);
@@ -89,8 +96,13 @@ internal sealed class BackendTransforms(CallerAssertions assertions, ResponseFil
         foreach (var name in headers.Keys.Where(name => name.StartsWith(FoundryHeaders.Prefix, StringComparison.OrdinalIgnoreCase)).ToArray())
             headers.Remove(name);
         exchange.PutAnswerHeaders();
-        if (transform.ProxyResponse is { } answer)
-            await filter.ApplyAsync(exchange, transform, answer);
+        if (transform.ProxyResponse is not { } answer)
+            return;
+        exchange.IsEndless = answer.StatusCode == HttpStatusCode.SwitchingProtocols || answer.Content.Headers.ContentType?.MediaType is "text/event-stream" or "application/x-ndjson";
+        // What is held back until it is recorded is not to be broken off at all.
+        if (exchange is { CuttableSince: 0, Intent: null })
+            exchange.CuttableSince = Stopwatch.GetTimestamp();
+        await filter.ApplyAsync(exchange, transform, answer);
     }
 
     private static void Copy(HttpRequest request, HttpRequestMessage sent, string name)

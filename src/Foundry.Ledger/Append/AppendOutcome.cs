@@ -22,4 +22,8 @@ internal enum AppendStatus
 /// <summary>What became of an append.</summary>
 /// <param name="Status">Which of the five.</param>
 /// <param name="Cursor">Leaf index + 1, when appended.</param>
-internal readonly record struct AppendOutcome(AppendStatus Status, long Cursor = 0);
+internal readonly record struct AppendOutcome(AppendStatus Status, long Cursor = 0)
+{
+    /// <summary>Whether the log has an entry of this writer and payload ID.</summary>
+    public bool IsThere => Status is AppendStatus.Appended or AppendStatus.Conflict;
+}

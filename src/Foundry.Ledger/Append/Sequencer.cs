@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Data.Common;
+using System.Diagnostics.CodeAnalysis;
 using Foundry.Contracts;
 using Foundry.Ledger.Keys;
 using Foundry.Ledger.Storage;
@@ -90,19 +91,56 @@ internal sealed partial class Sequencer : IDisposable
     /// </summary>
     public async ValueTask<AppendOutcome> AppendAsync(string writer, string payloadId, ReadOnlyMemory<byte> payload, CancellationToken cancellation)
     {
+        if (!TryQueue(writer, payloadId, payload, null, out var pending, out var refusal))
+            return refusal;
+        StandInLine();
+        return await pending.Answer.WaitAsync(cancellation);
+    }
+
+    /// <summary>
+    /// Appends payloads in this order, each as <see cref="AppendAsync"/> does, but none behind one that is not there: what could not be
+    /// appended is the last that is answered.
+    /// </summary>
+    public async ValueTask<IReadOnlyList<AppendOutcome>> AppendInOrderAsync(string writer, IReadOnlyList<AppendBody> bodies, CancellationToken cancellation)
+    {
+        var (queued, outcomes) = (new List<Pending>(bodies.Count), new List<AppendOutcome>(bodies.Count));
+        AppendOutcome? refused = null;
+        foreach (var body in bodies)
+        {
+            if (!TryQueue(writer, body.PayloadId, body.Payload, queued.LastOrDefault(), out var pending, out var refusal))
+            {
+                refused = refusal;
+                break;
+            }
+            queued.Add(pending);
+        }
+        StandInLine();
+        foreach (var pending in queued)
+        {
+            outcomes.Add(await pending.Answer.WaitAsync(cancellation));
+            if (!outcomes[^1].IsThere)
+                return outcomes;
+        }
+        if (refused is { } last)
+            outcomes.Add(last);
+        return outcomes;
+    }
+
+    private bool TryQueue(string writer, string payloadId, ReadOnlyMemory<byte> payload, Pending? before, [NotNullWhen(true)] out Pending? pending, out AppendOutcome refusal)
+    {
+        (pending, refusal) = (null, default);
         if (_hasFailed)
-            return new AppendOutcome(AppendStatus.Failed);
-        if (Entry.LeafBytesOf(writer, payloadId, payload.Length) > EntryBundle.EntryBytesMax)
-            return new AppendOutcome(AppendStatus.TooLarge);
-        if (Interlocked.Increment(ref _queued) > _options.QueueLengthMax)
+            refusal = new AppendOutcome(AppendStatus.Failed);
+        else if (Entry.LeafBytesOf(writer, payloadId, payload.Length) > EntryBundle.EntryBytesMax)
+            refusal = new AppendOutcome(AppendStatus.TooLarge);
+        else if (Interlocked.Increment(ref _queued) <= _options.QueueLengthMax)
+            _queue.Enqueue(pending = new Pending(writer, payloadId, payload, before));
+        else
         {
             Interlocked.Decrement(ref _queued);
-            return new AppendOutcome(AppendStatus.Busy);
+            refusal = new AppendOutcome(AppendStatus.Busy);
         }
-        var pending = new Pending(writer, payloadId, payload);
-        _queue.Enqueue(pending);
-        StandInLine();
-        return await pending.Answer.Task.WaitAsync(cancellation);
+        return pending is not null;
     }
 
     /// <summary>
@@ -141,7 +179,7 @@ internal sealed partial class Sequencer : IDisposable
     }
 
     private static void Refuse(List<Pending> batch) =>
-        batch.ForEach(pending => pending.Answer.TrySetResult(new AppendOutcome(AppendStatus.Failed)));
+        batch.ForEach(pending => pending.Settle(new AppendOutcome(AppendStatus.Failed)));
 
     private void RefuseQueued()
     {
@@ -163,17 +201,15 @@ internal sealed partial class Sequencer : IDisposable
 
     private void Run()
     {
-        // Left before the work, so that whatever is queued from here on stands in line again.
-        Volatile.Write(ref _isInLine, 0);
         lock (_owner)
         {
-            if (_isClosed)
-                return;
             var batch = TakeBatch();
             // What may or may not be durable is not acknowledged.
-            if (batch.Count > 0 && (_hasFailed || !Guarded(() => Commit(batch))))
+            if (batch.Count > 0 && (_isClosed || _hasFailed || !Guarded(() => Commit(batch))))
                 Refuse(batch);
         }
+        // Left after the work, so that a busy log has one thread and not all of them; what was queued meanwhile stands in line again.
+        Interlocked.Exchange(ref _isInLine, 0);
         if (!_queue.IsEmpty)
             StandInLine();
     }
@@ -203,6 +239,11 @@ internal sealed partial class Sequencer : IDisposable
         while (batch.Count < _options.BatchEntriesMax && bytes < _options.BatchBytesMax && _queue.TryDequeue(out var pending))
         {
             Interlocked.Decrement(ref _queued);
+            if (pending.HasFailedBefore)
+            {
+                pending.Settle(new AppendOutcome(AppendStatus.Failed));
+                continue;
+            }
             bytes += pending.Payload.Length;
             batch.Add(pending);
         }
@@ -220,7 +261,7 @@ internal sealed partial class Sequencer : IDisposable
         // From here on nothing can be taken back: it is shown and answered.
         Show(_head.State);
         for (var i = 0; i < batch.Count; i++)
-            batch[i].Answer.TrySetResult(answers[i]);
+            batch[i].Settle(answers[i]);
         if (!_stored.IsPublished)
             ArmPublishing();
         else if (_stored.IsShared)
@@ -231,8 +272,9 @@ internal sealed partial class Sequencer : IDisposable
     {
         // Which of these are new?
         var now = _time.GetUtcNow();
-        var candidates = _stored.Find([.. batch.SelectMany(pending => pending.Terms)]);
+        var candidates = _stored.Find([.. batch.SelectMany(pending => pending.Ids)]);
         var entries = new List<Entry>(batch.Count);
+        var terms = new List<long[]>(batch.Count);
         var newIds = new Dictionary<(string, string), int>();
         answers = new AppendOutcome[batch.Count];
         for (var i = 0; i < batch.Count; i++)
@@ -250,6 +292,7 @@ internal sealed partial class Sequencer : IDisposable
             {
                 newIds.Add((pending.Tellers[0], pending.PayloadId), entries.Count);
                 entries.Add(new Entry(pending.Writer, pending.PayloadId, now, pending.Payload));
+                terms.Add(pending.Terms);
                 answers[i] = new AppendOutcome(AppendStatus.Appended, head.State.Size + entries.Count);
             }
         }
@@ -263,7 +306,7 @@ internal sealed partial class Sequencer : IDisposable
         foreach (var leaf in leaves)
             head.Tree.Append(TreeHash.OfLeaf(leaf.Span));
         var note = _keys.Sign(new Checkpoint(_origin, head.Tree.Size, head.Tree.Root)).Encode();
-        return new LogCommit(entries, leaves, note, completed);
+        return new LogCommit(entries, terms, leaves, note, completed);
     }
 
     private static AppendOutcome Answer(Entry known, Pending pending, long cursor) =>
@@ -271,7 +314,7 @@ internal sealed partial class Sequencer : IDisposable
 
     private static bool TryFind(LogState state, Pending pending, IReadOnlyDictionary<long, List<long>> candidates, out Entry found, out long cursor)
     {
-        foreach (var candidate in pending.Terms.SelectMany(term => candidates.GetValueOrDefault(term, [])))
+        foreach (var candidate in pending.Ids.SelectMany(id => candidates.GetValueOrDefault(id, [])))
         {
             var entry = LogReader.Entry(state, candidate - 1);
             if (!pending.Tellers.Contains(entry.Writer) || entry.PayloadId != pending.PayloadId)
@@ -327,20 +370,41 @@ internal sealed partial class Sequencer : IDisposable
     [LoggerMessage(3004, LogLevel.Error, "A commit to {Log} was not answered; whether it is there is asked before the next one")]
     private partial void LogDoubtful(Exception fault, string log);
 
-    private sealed record Pending(string Writer, string PayloadId, ReadOnlyMemory<byte> Payload)
+    private sealed class Pending(string writer, string payloadId, ReadOnlyMemory<byte> payload, Pending? before)
     {
         // Gateways destroy VMs, and issuance those of a tenant that it takes down: where both destroyed one, it is gone once.
         private const string SharedPrefix = $"{EventTypes.VmDestroyed}:";
         private static readonly string[] _sharing = ["gateway", "issuance"];
 
+        private readonly TaskCompletionSource<AppendOutcome> _answer = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        private AppendOutcome? _outcome;
+
+        public string Writer { get; } = writer;
+
+        public string PayloadId { get; } = payloadId;
+
+        public ReadOnlyMemory<byte> Payload { get; } = payload;
+
+        /// <summary>What the entry will be found by. Hashed here, by whoever appends, and not by the one thread that commits.</summary>
+        public long[] Terms { get; } = EntryTerms.Of(writer, payloadId, payload.Span);
+
         /// <summary>Whose entries have their payload IDs in common with this one's: the writer's own, but for what several parts may tell.</summary>
-        public IReadOnlyList<string> Tellers { get; } = TellersOf(Writer, PayloadId);
+        public string[] Tellers { get; } = payloadId.StartsWith(SharedPrefix, StringComparison.Ordinal) && _sharing.Contains(writer) ? _sharing : [writer];
 
-        public IReadOnlyList<long> Terms { get; } = [.. TellersOf(Writer, PayloadId).Select(teller => EntryIndex.TermOfId(teller, PayloadId))];
+        /// <summary>The terms by which an entry with its ID is found.</summary>
+        public IEnumerable<long> Ids => Tellers.Length == 1 ? Terms[..1] : Tellers.Select(teller => EntryTerms.OfId(teller, PayloadId));
 
-        public TaskCompletionSource<AppendOutcome> Answer { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        /// <summary>Whether the one that it must not overtake has failed.</summary>
+        public bool HasFailedBefore => before?._outcome is { IsThere: false };
 
-        private static string[] TellersOf(string writer, string payloadId) =>
-            payloadId.StartsWith(SharedPrefix, StringComparison.Ordinal) && _sharing.Contains(writer) ? _sharing : [writer];
+        /// <summary>Ends with what became of it.</summary>
+        public Task<AppendOutcome> Answer => _answer.Task;
+
+        /// <summary>Says what became of it.</summary>
+        public void Settle(AppendOutcome outcome)
+        {
+            _outcome = outcome;
+            _answer.TrySetResult(outcome);
+        }
     }
 }

@@ -26,7 +26,7 @@ internal static class EntriesApi
         {
             if (!await recorder.TryRecordAsync(context, access, context.Request.Path + context.Request.QueryString))
                 return ReadRecorder.Unrecorded;
-            return Json(EntryPage.Find(log, query, EntryPage.BytesMax).ToJson(access.Module));
+            return Json((await EntryPage.FindAsync(log, query, EntryPage.BytesMax)).ToJson(access.Module));
         }
     }
 

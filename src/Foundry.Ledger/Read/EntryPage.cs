@@ -27,17 +27,17 @@ internal sealed record EntryPage(IReadOnlyList<(long Cursor, Entry Entry)> Found
     /// <param name="log">The log.</param>
     /// <param name="query">What is asked for.</param>
     /// <param name="bytesMax">Payload bytes after which the page ends.</param>
-    public static EntryPage Find(LogShelf.OpenLog log, EntryQuery query, int bytesMax)
+    public static async Task<EntryPage> FindAsync(LogShelf.OpenLog log, EntryQuery query, int bytesMax)
     {
         // Asked for before the search: what is committed after it is the next page's.
         var end = log.State.Size;
         if (query.Since >= end)
             return new EntryPage([], query.Since);
         if (query.Fields.Count == 0)
-            return log.Read(state => Take(Scan(state, query.Since, Math.Min(end, query.Since + query.Limit)), query, bytesMax, end));
+            return await log.ReadAsync(state => Take(Scan(state, query.Since, Math.Min(end, query.Since + query.Limit)), query, bytesMax, end));
         if (end - query.Since <= ScanMax)
-            return log.Read(state => Take(Scan(state, query.Since, end), query, bytesMax, end));
-        return log.Read(state =>
+            return await log.ReadAsync(state => Take(Scan(state, query.Since, end), query, bytesMax, end));
+        return await log.ReadAsync(state =>
         {
             using var index = log.OpenTerms();
             var search = new EntrySearch(index.Cursors, query.Fields);
@@ -106,7 +106,7 @@ internal sealed record EntryPage(IReadOnlyList<(long Cursor, Entry Entry)> Found
         var (bytes, looks) = (0, 0);
         foreach (var (cursor, entry) in entries)
         {
-            if (query.Fields.Count == 0 || EntryIndex.Matches(entry.Payload, query.Fields))
+            if (query.Fields.Count == 0 || EntryTerms.Matches(entry.Payload, query.Fields))
             {
                 found.Add((cursor, entry));
                 bytes += entry.Payload.Length;

@@ -14,7 +14,7 @@ internal sealed class EntrySearch(Func<long, long, int, List<long>> lookUp, IRea
 
     // Entries with too many fields to index may have any.
     private readonly List<Postings[]> _fields =
-        [.. fields.Select(field => new[] { new Postings(lookUp, EntryIndex.TermOfField(field)), new Postings(lookUp, EntryIndex.ManyFields) })];
+        [.. fields.Select(field => new[] { new Postings(lookUp, EntryTerms.OfField(field)), new Postings(lookUp, EntryTerms.ManyFields) })];
 
     /// <summary>Up to which cursor there is nothing that <see cref="Next"/> has not given.</summary>
     public long LookedTo { get; private set; }

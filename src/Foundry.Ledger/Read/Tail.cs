@@ -47,7 +47,9 @@ internal sealed class Tail(PipeWriter output, LogShelf shelf, ModuleId module, E
             {
                 // Asked for before looking: what is committed from here on ends it.
                 var grown = log.Grown;
-                var page = EntryPage.Find(log, query with { Since = at, Limit = PageEntries }, PageBytes);
+                var page = await EntryPage.FindAsync(log, query with { Since = at, Limit = PageEntries }, PageBytes);
+                // What is written from here on would be sent, however late it was found.
+                ending.ThrowIfCancellationRequested();
                 foreach (var (cursor, entry) in page.Found)
                     Write(cursor, json => EntryPage.WriteEntry(json, cursor, entry, OnOneLine(entry.Payload)));
                 if (page.Found.Count > 0)
@@ -92,6 +94,7 @@ internal sealed class Tail(PipeWriter output, LogShelf shelf, ModuleId module, E
 
     private async Task HeartbeatAsync(long next, CancellationToken ending)
     {
+        ending.ThrowIfCancellationRequested();
         if (asEvents)
             // An event without data is given to nobody, but its ID is kept for Last-Event-ID.
             Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $":\nid: {next}\n\n"), output);

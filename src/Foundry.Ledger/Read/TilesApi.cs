@@ -40,7 +40,7 @@ internal static class TilesApi
                 return Access.Unknown;
             if (tile.IsEntries && !await recorder.TryRecordAsync(context, access, context.Request.Path))
                 return ReadRecorder.Unrecorded;
-            var bytes = log.Read(state => LogReader.TileOf(state, tile));
+            var bytes = await log.ReadAsync(state => LogReader.TileOf(state, tile));
             if (bytes is null)
                 return Access.Unknown;
             context.Response.Headers.CacheControl = tile.IsEntries ? CacheRules.Never : tile.IsPartial ? CacheRules.Briefly : CacheRules.Immutable;

@@ -25,6 +25,9 @@ internal sealed class LogRecovery
     private TreeHash _firstRoot;
     private bool _isMatched;
 
+    // Of the bundle that was read last; the next one takes its place.
+    private byte[] _read = [];
+
     // The bundle that the journal's entries are filling, to be compared with its file once the checkpoint covers it.
     private readonly List<ReadOnlyMemory<byte>> _bundle = [];
 
@@ -104,8 +107,8 @@ internal sealed class LogRecovery
             if (!Checkpoint.TryOpen(_note, _verifier, out _))
                 throw new StateCorruptException(_folder.Journal, $"the checkpoint of its last frame, which ends at entry {_tree.Size}, is not signed by this ledger's key");
             // The index is written after the commit. Entries that it has seen were in the journal, and they were acknowledged.
-            if (EntryIndex.SizeOf(_folder.Index) is var indexed && indexed > _tree.Size)
-                throw new StateCorruptException(_folder.Journal, $"it ends at entry {_tree.Size}, but {_folder.Index} knows {indexed}: something was cut off");
+            if (EntryIndex.SizeOf(_folder) is var indexed && indexed > _tree.Size)
+                throw new StateCorruptException(_folder.Journal, $"it ends at entry {_tree.Size}, but {_folder.IndexSeen} knows {indexed}: something was cut off");
             return new RecoveredLog(_tree, journal, _published.Size, _note, _unpublished);
         }
         catch
@@ -233,6 +236,7 @@ internal sealed class LogRecovery
         }
     }
 
+    /// <summary>The entries of a bundle, until the next is read.</summary>
     private ReadOnlyMemory<byte>[] ReadBundle(Tile tile) =>
         EntryBundle.TryRead(ReadFile(tile), tile.Width, out var entries)
             ? entries
@@ -240,7 +244,7 @@ internal sealed class LogRecovery
 
     private TreeHash[] ReadTile(Tile tile)
     {
-        var bytes = ReadFile(tile);
+        var bytes = ReadFile(tile).Span;
         if (bytes.Length != tile.Width * TreeHash.Length)
             throw new StateCorruptException(_folder.FileOf(tile), $"it is {bytes.Length} bytes, not the {tile.Width * TreeHash.Length} of {tile.Width} hashes");
         return TreeHash.FromTile(bytes).ToArray();
@@ -250,12 +254,20 @@ internal sealed class LogRecovery
     private TreeHash[] ReadPublished(Tile tile) =>
         ReadTile(tile with { Width = Tile.WidthAt(tile.Level, tile.Index, _published.Size) });
 
-    private byte[] ReadFile(Tile tile)
+    private ReadOnlyMemory<byte> ReadFile(Tile tile)
     {
         var path = _folder.FileOf(tile);
         try
         {
-            return File.ReadAllBytes(path);
+            if (!tile.IsEntries)
+                return File.ReadAllBytes(path);
+            using var file = File.OpenHandle(path);
+            var length = RandomAccess.GetLength(file);
+            if (length > EntryBundle.BytesMax)
+                throw new StateCorruptException(path, $"it is {length} bytes, more than a bundle can have");
+            if (_read.Length < length)
+                _read = new byte[length];
+            return Disk.TryReadAll(file, _read.AsSpan(0, (int)length), 0) ? _read.AsMemory(0, (int)length) : throw new StateCorruptException(path, "it was cut while it was read");
         }
         catch (Exception fault) when (fault is FileNotFoundException or DirectoryNotFoundException)
         {

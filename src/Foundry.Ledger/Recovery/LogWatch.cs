@@ -1,3 +1,4 @@
+using System.Data.Common;
 using Foundry.Ledger.Storage;
 using Foundry.ServiceDefaults;
 
@@ -16,20 +17,30 @@ internal sealed class LogWatch(ILogStore store, LogShelf shelf, TimeProvider tim
     public static TimeSpan Interval { get; } = TimeSpan.FromSeconds(4);
 
     /// <summary>Looks once.</summary>
-    public void Look()
+    /// <param name="cancellation">Ends it.</param>
+    public void Look(CancellationToken cancellation)
     {
-        foreach (var (module, fault) in store.FindLosses())
-            shelf.Fail(module, fault);
+        try
+        {
+            foreach (var (module, fault) in store.FindLosses(shelf.VerifierOf, cancellation))
+                shelf.Fail(module, fault);
+        }
+        catch (DbException)
+        {
+            // Away, and whoever reads or writes is told so; it is looked at when it is back.
+            return;
+        }
         var failed = shelf.FailedCount;
         readiness.Report(Need, failed == 0, failed == 0 ? null : $"{failed} logs take no entries until the ledger starts again; its own log says why", required: false);
     }
 
     /// <inheritdoc/>
-    protected override Task ExecuteAsync(CancellationToken stoppingToken) => Task.Run(async () =>
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
         using var timer = new PeriodicTimer(Interval, time);
         do
-            Look();
+            // Recomputing logs takes a thread for as long as that takes, which is not to be one of the pool's.
+            await Task.Factory.StartNew(() => Look(stoppingToken), stoppingToken, TaskCreationOptions.LongRunning, TaskScheduler.Default);
         while (await timer.WaitForNextTickAsync(stoppingToken));
-    }, stoppingToken);
+    }
 }

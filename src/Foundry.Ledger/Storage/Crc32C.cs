@@ -5,13 +5,13 @@ using System.Runtime.InteropServices;
 
 namespace Foundry.Ledger.Storage;
 
-/// <summary>The checksum of the journal's frames.</summary>
+/// <summary>The checksum of the journal's frames and the index's files.</summary>
 internal static class Crc32C
 {
-    /// <summary>The checksum of some bytes.</summary>
-    public static uint Of(ReadOnlySpan<byte> bytes)
+    /// <summary>The checksum of some bytes, behind others whose checksum is <paramref name="before"/>.</summary>
+    public static uint Of(ReadOnlySpan<byte> bytes, uint before = 0)
     {
-        var crc = uint.MaxValue;
+        var crc = ~before;
         var words = MemoryMarshal.Cast<byte, ulong>(bytes);
         foreach (var word in words)
             crc = BitOperations.Crc32C(crc, word);

@@ -12,7 +12,9 @@ internal class Disk
 {
     private const UnixFileMode OwnerOnlyFile = UnixFileMode.UserRead | UnixFileMode.UserWrite;
     private const UnixFileMode OwnerOnlyFolder = OwnerOnlyFile | UnixFileMode.UserExecute;
-    private const string TemporarySuffix = ".tmp";
+
+    /// <summary>What a file is called while it is written, behind its name.</summary>
+    public const string TemporarySuffix = ".tmp";
 
     /// <summary>Opens a file that exists, for appending and reading.</summary>
     public virtual SafeFileHandle Open(string path) =>
@@ -56,6 +58,20 @@ internal class Disk
 
     /// <summary>Removes a file that nothing needs any more.</summary>
     public virtual void Delete(string path) => File.Delete(path);
+
+    /// <summary>Reads as many bytes as there is room for; false where the file ends before.</summary>
+    public static bool TryReadAll(SafeFileHandle file, Span<byte> target, long offset)
+    {
+        while (!target.IsEmpty)
+        {
+            var read = RandomAccess.Read(file, target, offset);
+            if (read == 0)
+                return false;
+            target = target[read..];
+            offset += read;
+        }
+        return true;
+    }
 
     /// <summary>Puts a whole file in place: it is durable under a temporary name before it takes the real one, which is durable once the folder is flushed.</summary>
     public void WriteFile(string path, ReadOnlySpan<byte> bytes)

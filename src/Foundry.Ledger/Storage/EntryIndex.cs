@@ -1,322 +1,300 @@
+// docs/formats/ledger.md, "Index, version 3".
+
 using System.Buffers.Binary;
-using System.Security.Cryptography;
-using System.Text;
-using System.Text.Json;
-using Foundry.Ledger.Append;
-using Microsoft.Data.Sqlite;
+using System.Globalization;
+using Microsoft.Win32.SafeHandles;
 
 namespace Foundry.Ledger.Storage;
 
 /// <summary>
-/// Finds entries by payload ID and by the string members at the top of their payloads. It holds hashes and cursors, never
-/// content, and is never believed: whatever it finds is read from the log and compared. It is written after the commit and can
-/// be made again from the entries, so it is not flushed with each; after a power cut it is as it was some commits ago, and catches
-/// up. What it does not find nobody compares, so it keeps a checksum over all its rows; a damaged one is thrown away.
+/// Finds entries by their terms (<see cref="EntryTerms"/>). It holds hashes and cursors, never content, and is never believed: whatever
+/// it finds is read from the log and compared. What is committed is in it at once, in memory; <see cref="Settle"/>, beside appends, turns
+/// that into sorted files, and few large files out of many small ones. Files are written once and whole. What no file has yet is made again
+/// from the entries when the log is next opened, as is a file that is damaged or gone.
 /// </summary>
 internal sealed class EntryIndex : IDisposable
 {
-    /// <summary>String members of one payload that are indexed one by one; an entry with more is looked at by every search.</summary>
-    public const int FieldsMax = 24;
+    /// <summary>Rows in one file: 200 MB. Larger ones would take too long to merge, and save nothing.</summary>
+    private const int FileRowsMax = 1 << 24;
 
-    private const long Version = 2;
-    private const string Schema = """
-        PRAGMA journal_mode = WAL;
-        PRAGMA synchronous = NORMAL;
-        PRAGMA cache_size = -256;
-        CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-        CREATE TABLE IF NOT EXISTS terms (term INTEGER NOT NULL, cursor INTEGER NOT NULL, PRIMARY KEY (term, cursor)) WITHOUT ROWID;
-        INSERT OR IGNORE INTO meta VALUES ('version', 2), ('size', 0), ('checksum', 0);
-        """;
+    /// <summary>So many files of much the same size become one.</summary>
+    private const int FilesMerged = 4;
 
-    /// <summary>The term of entries that have more fields than are indexed.</summary>
-    public static long ManyFields { get; } = Hash("many", "");
+    /// <summary>Rows in memory, 50 MB, above which an append waits until they are a file.</summary>
+    private const int MemoryRowsMax = 1 << 22;
 
-    private readonly SqliteConnection _connection;
-    private readonly SqliteCommand _find;
-    private readonly SqliteCommand _add;
-    private readonly SqliteCommand _resize;
-    private long _checksum;
+    private const string FilePrefix = "index.";
+    private const int SeenBytes = 12;
 
-    private EntryIndex(SqliteConnection connection)
+    private readonly Disk _disk;
+    private readonly LogFolder _folder;
+    private readonly int _rowsSettled;
+    private readonly SafeFileHandle _seen;
+
+    // Held while runs take others' places; those who look take what is there.
+    private readonly Lock _gate = new();
+    private readonly Lock _settling = new();
+    private volatile TermRun[] _runs;
+
+    // Payload IDs in memory; those that are becoming a file are apart.
+    private volatile HashSet<ulong> _ids = [];
+    private volatile HashSet<ulong> _idsSettling = [];
+    private long _settlingEnd;
+    private volatile bool _isSettling;
+
+    private EntryIndex(Disk disk, LogFolder folder, int rowsSettled, TermRun[] runs, SafeFileHandle seen)
     {
-        _connection = connection;
-        _find = Command("SELECT cursor FROM terms WHERE term = $term ORDER BY cursor", "$term");
-        _add = Command("INSERT OR IGNORE INTO terms VALUES ($term, $cursor)", "$term", "$cursor");
-        _resize = Command("UPDATE meta SET value = CASE name WHEN 'size' THEN $size ELSE $checksum END WHERE name IN ('size', 'checksum')", "$size", "$checksum");
-        Size = Meta(_connection, "size");
-        _checksum = Meta(_connection, "checksum");
+        (_disk, _folder, _rowsSettled, _runs, _seen) = (disk, folder, rowsSettled, runs, seen);
+        Size = runs.Length == 0 ? 0 : runs[^1].End;
     }
 
     /// <summary>Entries indexed.</summary>
     public long Size { get; private set; }
 
-    /// <summary>Opens the index, made anew where it is missing, damaged or of another version.</summary>
-    public static EntryIndex Open(string path)
+    /// <summary>Its files and how long they must be.</summary>
+    public IEnumerable<(string Path, long Bytes)> Files => _runs.OfType<TermFile>().Select(file => (file.Path, file.Bytes)).Append((_folder.IndexSeen, SeenBytes));
+
+    /// <summary>Whether there is nothing for <see cref="Settle"/> to do.</summary>
+    public bool IsSettled => !_isSettling && RowsInMemory < _rowsSettled;
+
+    /// <summary>Opens the index of a log, as far as there are files of it. What is behind them is the caller's to add.</summary>
+    /// <param name="disk">The file system.</param>
+    /// <param name="folder">The log.</param>
+    /// <param name="rowsSettled">Rows in memory from which on they become a file.</param>
+    public static EntryIndex Open(Disk disk, LogFolder folder, int rowsSettled)
     {
+        var runs = new List<TermRun>();
+        SafeFileHandle? seen = null;
         try
         {
-            var index = TryOpen(path);
-            if (Meta(index._connection, "version") == Version)
-                return index;
-            index.Dispose();
+            var files = FilesOf(folder).ToList();
+            for (var at = 0L; files.Where(file => file.First == at).OrderByDescending(file => file.End).FirstOrDefault() is { Path: not null } file; files.Remove(file))
+            {
+                if (!TermFile.TryOpen(disk, file.Path, out var run) || (run.First, run.End) != (file.First, file.End))
+                {
+                    run?.Dispose();
+                    break;
+                }
+                runs.Add(run);
+                at = file.End;
+            }
+            // Merged into others a moment before the end, behind one that is gone, or never finished; or the previous version's.
+            foreach (var path in files.Select(file => file.Path).Concat(((string[])[$"{FilePrefix}*{Disk.TemporarySuffix}", "index.db*"]).SelectMany(names => Directory.EnumerateFiles(folder.Path, names))))
+                disk.Delete(path);
+            if (!File.Exists(folder.IndexSeen))
+                disk.Create(folder.IndexSeen).Dispose();
+            seen = disk.Open(folder.IndexSeen);
+            var index = new EntryIndex(disk, folder, rowsSettled, [.. runs], seen);
+            if (RandomAccess.GetLength(seen) != SeenBytes)
+                index.WriteSeen();
+            return index;
         }
-        catch (SqliteException)
+        catch
         {
-            // Not a database, or a damaged one: it holds nothing that the entries do not.
+            seen?.Dispose();
+            runs.OfType<IDisposable>().ToList().ForEach(run => run.Dispose());
+            throw;
         }
-        Discard(path);
-        return TryOpen(path);
     }
 
     /// <summary>
-    /// Entries that an index has seen; 0 where it cannot be read. It is written after the commit, so no log is ever smaller,
+    /// Entries that an index has seen; 0 where that cannot be read. It is written after the commit, so no log is ever smaller,
     /// unless something was taken from it.
     /// </summary>
-    public static long SizeOf(string path)
+    public static long SizeOf(LogFolder folder)
     {
-        if (!File.Exists(path))
-            return 0;
-        try
-        {
-            using var connection = Connect(path, SqliteOpenMode.ReadOnly);
-            return Meta(connection, "version") == Version ? Meta(connection, "size") : 0;
-        }
-        catch (SqliteException)
-        {
-            return 0;
-        }
+        var size = FilesOf(folder).Select(file => file.End).DefaultIfEmpty().Max();
+        if (!File.Exists(folder.IndexSeen) || File.ReadAllBytes(folder.IndexSeen) is not { Length: SeenBytes } seen
+            || BinaryPrimitives.ReadUInt32BigEndian(seen.AsSpan(8)) != Crc32C.Of(seen.AsSpan(0, 8)))
+            return size;
+        return Math.Max(size, BinaryPrimitives.ReadInt64BigEndian(seen));
     }
 
-    /// <summary>Whether an index has all the rows that were put in it, and no others. Reads them all; may run beside appends.</summary>
-    public static bool IsWhole(string path, CancellationToken cancellation)
+    /// <summary>The files that are not as they were written. Reads them all; may run beside appends.</summary>
+    public static IReadOnlyList<string> Damaged(LogFolder folder, CancellationToken cancellation)
     {
-        if (!File.Exists(path))
-            return true;
-        try
+        var damaged = new List<string>();
+        foreach (var (path, _, _) in FilesOf(folder))
         {
-            using var connection = Connect(path, SqliteOpenMode.ReadOnly);
-            // One snapshot for the rows and their checksum.
-            using var transaction = connection.BeginTransaction(deferred: true);
-            using var command = connection.CreateCommand();
-            command.Transaction = transaction;
-            command.CommandText = "SELECT term, cursor FROM terms";
-            var checksum = 0L;
-            using (var reader = command.ExecuteReader())
+            try
             {
-                while (reader.Read())
+                if (!TermFile.IsWhole(path, cancellation))
+                    damaged.Add(path);
+            }
+            catch (FileNotFoundException)
+            {
+                // Merged into another meanwhile.
+            }
+        }
+        return damaged;
+    }
+
+    /// <summary>Adds the terms of entries, the payload ID's first. They follow those that are in it. In one owner's hands.</summary>
+    public void Add(IReadOnlyList<long[]> entries)
+    {
+        var rows = new TermRow[entries.Sum(terms => terms.Length)];
+        var at = 0;
+        for (var i = 0; i < entries.Count; i++)
+        {
+            var terms = entries[i];
+            rows[at++] = new TermRow(TermRow.OfId(terms[0]), (uint)i);
+            for (var j = 1; j < terms.Length; j++)
+                rows[at++] = new TermRow(TermRow.OfField(terms[j]), (uint)i);
+        }
+        var run = new MemoryRun(Size, Size + entries.Count, rows);
+        lock (_gate)
+        {
+            foreach (var terms in entries)
+                _ids.Add(TermRow.OfId(terms[0]));
+            // Runs double, so that there are never many of them and no row is copied often.
+            var kept = _runs.Length;
+            for (; kept > 0 && _runs[kept - 1] is MemoryRun last && last.First >= _settlingEnd && last.Rows <= run.Rows; kept--)
+                run = MemoryRun.Join(last, run);
+            _runs = [.. _runs.AsSpan(0, kept), run];
+        }
+        Size = run.End;
+        WriteSeen();
+    }
+
+    /// <summary>Whether so much is in memory alone that appends had better wait until it is not.</summary>
+    public bool IsCrowded => RowsInMemory > MemoryRowsMax;
+
+    /// <summary>The cursors of entries that may have a payload ID. In one owner's hands.</summary>
+    public List<long>? FindId(long term)
+    {
+        var id = TermRow.OfId(term);
+        List<long>? found = null;
+        var mayBeInMemory = _ids.Contains(id) || _idsSettling.Contains(id);
+        Look(run =>
+        {
+            if (run is TermFile file ? file.MayHaveId(id) : mayBeInMemory)
+                run.Find(id, 0, int.MaxValue, found ??= []);
+            return true;
+        }, () => found = null);
+        return found;
+    }
+
+    /// <summary>The first cursors of entries that may have a field's term, in order, from one on.</summary>
+    public List<long> FindField(long term, long from, int limit)
+    {
+        var field = TermRow.OfField(term);
+        var found = new List<long>();
+        Look(run =>
+        {
+            run.Find(field, from, limit, found);
+            return found.Count < limit;
+        }, found.Clear);
+        return found;
+    }
+
+    /// <summary>
+    /// Makes a file of what is in memory, where that is worth it, and one file of several. Appends and searches go on meanwhile.
+    /// </summary>
+    public void Settle()
+    {
+        lock (_settling)
+        {
+            if (RowsInMemory < _rowsSettled)
+                return;
+            _isSettling = true;
+            List<TermRun> memory;
+            lock (_gate)
+            {
+                memory = [.. _runs.OfType<MemoryRun>()];
+                _settlingEnd = memory[^1].End;
+                (_idsSettling, _ids) = (_ids, []);
+            }
+            Replace(memory);
+            _idsSettling = [];
+            while (Mergeable() is { Count: > 0 } files)
+            {
+                Replace(files);
+                // What they hold is durable under its new name, so none of them is missed.
+                foreach (var file in files.Cast<TermFile>())
                 {
-                    cancellation.ThrowIfCancellationRequested();
-                    checksum ^= RowHash(reader.GetInt64(0), reader.GetInt64(1));
+                    file.Dispose();
+                    _disk.Delete(file.Path);
                 }
             }
-            return Meta(connection, "version") != Version || checksum == Meta(connection, "checksum");
+            _isSettling = false;
         }
-        catch (SqliteException)
-        {
-            return false;
-        }
-    }
-
-    /// <summary>Throws the index away, to be made anew when the log is next opened.</summary>
-    public static void Discard(string path)
-    {
-        foreach (var suffix in (string[])["", "-wal", "-shm"])
-            File.Delete(path + suffix);
-    }
-
-    /// <summary>Cursors of entries that may have this term.</summary>
-    public List<long> Find(long term)
-    {
-        _find.Parameters[0].Value = term;
-        var cursors = new List<long>();
-        using var reader = _find.ExecuteReader();
-        while (reader.Read())
-            cursors.Add(reader.GetInt64(0));
-        return cursors;
-    }
-
-    /// <summary>Adds entries in one transaction. <paramref name="entries"/> follow those that are in it.</summary>
-    public void Add(IEnumerable<Entry> entries)
-    {
-        using var transaction = _connection.BeginTransaction();
-        _add.Transaction = transaction;
-        _resize.Transaction = transaction;
-        var (size, checksum) = (Size, _checksum);
-        foreach (var entry in entries)
-        {
-            size++;
-            foreach (var term in TermsOf(entry))
-            {
-                _add.Parameters[0].Value = term;
-                _add.Parameters[1].Value = size;
-                if (_add.ExecuteNonQuery() == 1)
-                    checksum ^= RowHash(term, size);
-            }
-        }
-        _resize.Parameters[0].Value = size;
-        _resize.Parameters[1].Value = checksum;
-        _resize.ExecuteNonQuery();
-        transaction.Commit();
-        (Size, _checksum) = (size, checksum);
-    }
-
-    /// <summary>Looks terms up, on a connection of its own, so that a search never waits for an append.</summary>
-    internal sealed class Reader : ITermLists
-    {
-        private readonly SqliteConnection _connection;
-        private readonly SqliteCommand _command;
-
-        /// <summary>Opens the index of a log.</summary>
-        public Reader(string path)
-        {
-            _connection = Connect(path, SqliteOpenMode.ReadOnly);
-            _command = _connection.CreateCommand();
-            _command.CommandText = "SELECT cursor FROM terms WHERE term = $term AND cursor >= $from ORDER BY cursor LIMIT $limit";
-            foreach (var name in (string[])["$term", "$from", "$limit"])
-                _command.Parameters.Add(name, SqliteType.Integer);
-        }
-
-        /// <inheritdoc/>
-        public List<long> Cursors(long term, long from, int limit)
-        {
-            (_command.Parameters[0].Value, _command.Parameters[1].Value, _command.Parameters[2].Value) = (term, from, limit);
-            var cursors = new List<long>();
-            using var reader = _command.ExecuteReader();
-            while (reader.Read())
-                cursors.Add(reader.GetInt64(0));
-            return cursors;
-        }
-
-        /// <inheritdoc/>
-        public void Dispose()
-        {
-            _command.Dispose();
-            _connection.Dispose();
-        }
-    }
-
-    /// <summary>Whether a payload has all these string members at its top.</summary>
-    public static bool Matches(ReadOnlyMemory<byte> payload, IReadOnlyList<KeyValuePair<string, string>> fields)
-    {
-        using var document = JsonDocument.Parse(payload);
-        return document.RootElement.ValueKind == JsonValueKind.Object && fields.All(field =>
-            document.RootElement.TryGetProperty(field.Key, out var value) && value.ValueKind == JsonValueKind.String && value.ValueEquals(field.Value));
     }
 
     /// <inheritdoc/>
     public void Dispose()
     {
-        _find.Dispose();
-        _add.Dispose();
-        _resize.Dispose();
-        _connection.Dispose();
+        _seen.Dispose();
+        foreach (var run in _runs.OfType<TermFile>())
+            run.Dispose();
     }
 
-    private static EntryIndex TryOpen(string path)
+    private void WriteSeen()
     {
-        var connection = Connect(path, SqliteOpenMode.ReadWriteCreate);
-        try
+        Span<byte> seen = stackalloc byte[SeenBytes];
+        BinaryPrimitives.WriteInt64BigEndian(seen, Size);
+        BinaryPrimitives.WriteUInt32BigEndian(seen[8..], Crc32C.Of(seen[..8]));
+        _disk.Write(_seen, seen, 0);
+    }
+
+    private int RowsInMemory => _runs.OfType<MemoryRun>().Sum(run => run.Rows);
+
+    // The longest tail of files, the oldest of which is no larger than the rest together, so that a row is copied as often as its log has grown fourfold.
+    private List<TermRun> Mergeable()
+    {
+        var files = _runs.OfType<TermFile>().ToList<TermRun>();
+        var best = 0;
+        var rows = 0L;
+        for (var count = 1; count <= files.Count && rows + files[^count].Rows <= FileRowsMax; count++)
         {
-            using var command = connection.CreateCommand();
-            command.CommandText = Schema;
-            command.ExecuteNonQuery();
-            return new EntryIndex(connection);
+            if (count >= FilesMerged && files[^count].Rows <= rows)
+                best = count;
+            rows += files[^count].Rows;
         }
-        catch
-        {
-            connection.Dispose();
-            throw;
-        }
+        return files[^best..];
     }
 
-    private static SqliteConnection Connect(string path, SqliteOpenMode mode)
+    private void Replace(List<TermRun> runs)
     {
-        // Reading a file that nobody has open must leave nothing beside it, so that a start which is refused changes nothing.
-        if (mode == SqliteOpenMode.ReadOnly && !File.Exists(path + "-wal"))
-            path = $"file:{Uri.EscapeDataString(path)}?immutable=1";
-        var connection = new SqliteConnection(new SqliteConnectionStringBuilder { DataSource = path, Mode = mode, Pooling = false }.ToString());
-        connection.Open();
-        return connection;
+        var (first, end) = (runs[0].First, runs[^1].End);
+        var path = Path.Combine(_folder.Path, string.Create(CultureInfo.InvariantCulture, $"{FilePrefix}{first}-{end}"));
+        TermFile.Write(_disk, path, runs);
+        _disk.FlushFolder(_folder.Path);
+        if (!TermFile.TryOpen(_disk, path, out var file))
+            throw new IOException($"{path} could not be read back.");
+        lock (_gate)
+            _runs = [.. _runs.TakeWhile(run => run.End <= first), file, .. _runs.SkipWhile(run => run.End <= end)];
     }
 
-    /// <summary>The term of a writer's payload ID.</summary>
-    public static long TermOfId(string writer, string payloadId) => Hash(writer, payloadId);
-
-    /// <summary>The term of a field and its value.</summary>
-    public static long TermOfField(KeyValuePair<string, string> field) => Hash(field.Key, "=" + field.Value);
-
-    /// <summary>What an entry is found by; some terms may come twice.</summary>
-    public static IEnumerable<long> TermsOf(Entry entry)
+    // Oldest first. A run that is let go of while somebody reads it has another in its place: all over again.
+    private void Look(Func<TermRun, bool> look, Action begin)
     {
-        yield return TermOfId(entry.Writer, entry.PayloadId);
-        using var document = JsonDocument.Parse(entry.Payload);
-        if (document.RootElement.ValueKind != JsonValueKind.Object)
-            yield break;
-        var count = 0;
-        foreach (var member in document.RootElement.EnumerateObject())
+        while (true)
         {
-            if (member.Value.ValueKind != JsonValueKind.String)
-                continue;
-            if (++count > FieldsMax)
+            var runs = _runs;
+            begin();
+            try
             {
-                yield return ManyFields;
-                yield break;
+                foreach (var run in runs)
+                {
+                    if (!look(run))
+                        return;
+                }
+                return;
             }
-            if (TermOf(member) is { } term)
-                yield return term;
+            catch (ObjectDisposedException) when (runs != _runs)
+            {
+            }
         }
     }
 
-    // JSON can escape half of a surrogate pair, which no query can ask for.
-    private static long? TermOf(JsonProperty member)
+    private static IEnumerable<(string Path, long First, long End)> FilesOf(LogFolder folder)
     {
-        try
+        foreach (var path in Directory.EnumerateFiles(folder.Path, $"{FilePrefix}*-*"))
         {
-            return TermOfField(new(member.Name, member.Value.GetString()!));
+            var range = Path.GetFileName(path)[FilePrefix.Length..].Split('-');
+            if (range.Length == 2 && long.TryParse(range[0], NumberStyles.None, CultureInfo.InvariantCulture, out var first)
+                && long.TryParse(range[1], NumberStyles.None, CultureInfo.InvariantCulture, out var end) && first < end)
+                yield return (path, first, end);
         }
-        catch (InvalidOperationException)
-        {
-            return null;
-        }
-    }
-
-    // Both parts with a length in front, so that no two pairs are one text. 64 bits collide now and then; hits are compared.
-    private static long Hash(string first, string second)
-    {
-        var text = Encoding.UTF8.GetBytes($"{first.Length}:{first}{second}");
-        Span<byte> hash = stackalloc byte[SHA256.HashSizeInBytes];
-        SHA256.HashData(text, hash);
-        return BinaryPrimitives.ReadInt64BigEndian(hash);
-    }
-
-    // A checksum against loss, not malice (splitmix64's mixing). Rows are summed up by exclusive or, in whatever order they are read.
-    private static long RowHash(long term, long cursor)
-    {
-        unchecked
-        {
-            var hash = (ulong)term + (ulong)cursor * 0x9E3779B97F4A7C15;
-            hash = (hash ^ (hash >> 30)) * 0xBF58476D1CE4E5B9;
-            hash = (hash ^ (hash >> 27)) * 0x94D049BB133111EB;
-            return (long)(hash ^ (hash >> 31));
-        }
-    }
-
-    private static long Meta(SqliteConnection connection, string name)
-    {
-        using var command = connection.CreateCommand();
-        command.CommandText = "SELECT value FROM meta WHERE name = $name";
-        command.Parameters.AddWithValue("$name", name);
-        return (long)(command.ExecuteScalar() ?? throw new SqliteException($"{connection.DataSource} has no {name}.", 1));
-    }
-
-    private SqliteCommand Command(string text, params string[] parameters)
-    {
-        var command = _connection.CreateCommand();
-#pragma warning disable CA2100 // Called with the constants above.
-        command.CommandText = text;
-#pragma warning restore CA2100
-        foreach (var parameter in parameters)
-            command.Parameters.Add(parameter, SqliteType.Integer);
-        return command;
     }
 }

@@ -14,7 +14,7 @@ internal sealed class ExpectedFiles(LogFolder folder)
     private long _journal;
     private long _checkpoint;
     private long _partialBundle;
-    private long _index;
+    private IReadOnlyList<(string Path, long Bytes)> _index = [];
     private long _looked;
 
     /// <summary>Held by whoever opens, publishes or closes the log: nothing else makes, replaces or removes files of it.</summary>
@@ -38,13 +38,20 @@ internal sealed class ExpectedFiles(LogFolder folder)
     }
 
     /// <summary>The log is open, and its index is as it should be.</summary>
-    public void Opened() => (IsOpen, _index) = (true, Required(folder.Index));
+    public void Opened(EntryIndex index)
+    {
+        IsOpen = true;
+        Index(index);
+    }
+
+    /// <summary>The index has other files than before.</summary>
+    public void Index(EntryIndex index) => _index = [.. index.Files];
 
     /// <summary>The log is closed; its files stay.</summary>
     public void Closed() => IsOpen = false;
 
     /// <summary>The index was thrown away, to be made anew.</summary>
-    public void IndexDiscarded() => _index = 0;
+    public void IndexDiscarded() => _index = [];
 
     /// <summary>The journal has so many bytes, or more a moment later. The one thing that changes without the turn.</summary>
     public void Journal(long bytes) => Volatile.Write(ref _journal, bytes);
@@ -84,16 +91,9 @@ internal sealed class ExpectedFiles(LogFolder folder)
         }
     }
 
-    // SQLite's file does not shrink; the log beside it is there for as long as a connection is open.
-    private StateCorruptException? IndexLoss()
-    {
-        const string reason = "and searches need it; it is made again when the ledger starts again";
-        var loss = Shorter(folder.Index, _index, reason);
-        if (loss is null && IsOpen && LengthOf(folder.IndexLog) is null)
-            loss = new StateCorruptException(folder.IndexLog, $"it is gone, {reason}");
-        _index = Math.Max(_index, LengthOf(folder.Index) ?? 0);
-        return loss;
-    }
+    private StateCorruptException? IndexLoss() => _index
+        .Select(file => Shorter(file.Path, file.Bytes, "and searches need it; it is made again when the ledger starts again"))
+        .FirstOrDefault(loss => loss is not null);
 
     private StateCorruptException? PartialTileLoss(Tile tile) =>
         Shorter(folder.FileOf(tile), tile.IsEntries ? _partialBundle : tile.Width * TreeHash.Length, $"and the checkpoint covers {_size} entries");

@@ -6,7 +6,7 @@ using Foundry.ServiceDefaults;
 namespace Foundry.Ledger.Storage;
 
 /// <summary>The logs as folders in one folder, which this process alone holds.</summary>
-internal sealed class FileStore(Disk disk, string root, int journalBytesMax, ILogger log) : ILogStore
+internal sealed class FileStore(Disk disk, string root, int journalBytesMax, int indexRowsInMemory, ILogger log) : ILogStore
 {
     /// <summary>Full tiles and bundles that one look for losses is about; those of 19 million entries. Of more, the next look goes on.</summary>
     private const int TilesLookedAtMax = 150_000;
@@ -37,7 +37,7 @@ internal sealed class FileStore(Disk disk, string root, int journalBytesMax, ILo
             var recovered = LogRecovery.Open(disk, folder, verifier);
             try
             {
-                return new LogFiles(disk, folder, recovered, expected, journalBytesMax, log);
+                return new LogFiles(disk, folder, recovered, expected, journalBytesMax, indexRowsInMemory, log);
             }
             catch
             {
@@ -63,20 +63,21 @@ internal sealed class FileStore(Disk disk, string root, int journalBytesMax, ILo
     {
         var folder = new LogFolder(root, module);
         LogRecovery.VerifyPrefix(disk, folder, verifier, tail, entriesMax, cancellation);
-        // The index with the last of the entries: its rows are told from the log's, and there are several for each entry.
-        if (entriesMax < tail.Size || EntryIndex.IsWhole(folder.Index, cancellation))
+        // The index with the last of the entries.
+        if (entriesMax < tail.Size || EntryIndex.Damaged(folder, cancellation) is not [var one, ..] damaged)
             return;
         lock (Expected(folder).Turn)
         {
-            EntryIndex.Discard(folder.Index);
+            foreach (var file in damaged)
+                File.Delete(file);
             Expected(folder).IndexDiscarded();
             if (Expected(folder).IsOpen)
-                throw new StateCorruptException(folder.Index, "rows of it were lost, and it is in use; it is made again when the ledger starts again");
+                throw new StateCorruptException(one, "rows of it were lost, and it is in use; it is made again when the ledger starts again");
         }
     }
 
     /// <inheritdoc/>
-    public IEnumerable<(ModuleId Module, StateCorruptException Fault)> FindLosses()
+    public IEnumerable<(ModuleId Module, StateCorruptException Fault)> FindLosses(Func<ModuleId, LogVerifier> verifierOf, CancellationToken cancellation)
     {
         var tilesMax = TilesLookedAtMax;
         var all = _expected.ToArray();

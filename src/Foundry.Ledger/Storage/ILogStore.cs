@@ -27,8 +27,10 @@ internal interface ILogStore : IDisposable
     void Verify(ModuleId module, LogVerifier verifier, VerifiedTail tail, long entriesMax, CancellationToken cancellation);
 
     /// <summary>Looks whether what was stored of the logs that this process knows is still there; cheap enough to be done every few seconds.</summary>
+    /// <param name="verifierOf">The keys that a log's checkpoints may be signed with.</param>
+    /// <param name="cancellation">Ends it.</param>
     /// <returns>Each log of which something is gone, and what.</returns>
-    IEnumerable<(ModuleId Module, StateCorruptException Fault)> FindLosses();
+    IEnumerable<(ModuleId Module, StateCorruptException Fault)> FindLosses(Func<ModuleId, LogVerifier> verifierOf, CancellationToken cancellation);
 }
 
 /// <summary>One log in its store, in the hands of one sequencer.</summary>
@@ -58,7 +60,7 @@ internal interface IStoredLog : ILogSource, IDisposable
     /// <summary>The log's newest state, or null where it is the known one.</summary>
     LogState? Newer(LogState known);
 
-    /// <summary>For each term the cursors of entries that may have it. Called by <c>prepare</c>, of the log as that was given it.</summary>
+    /// <summary>For each of some payload IDs' terms the cursors of entries that may have it. Called by <c>prepare</c>, of the log as that was given it.</summary>
     IReadOnlyDictionary<long, List<long>> Find(IReadOnlyCollection<long> terms);
 
     /// <summary>The index, for one search. It never waits for an append.</summary>
@@ -68,7 +70,7 @@ internal interface IStoredLog : ILogSource, IDisposable
     void Publish();
 }
 
-/// <summary>Of each term (<see cref="EntryIndex.TermOfField"/>) the entries that may have it.</summary>
+/// <summary>Of each term (<see cref="EntryTerms.OfField"/>) the entries that may have it.</summary>
 internal interface ITermLists : IDisposable
 {
     /// <summary>The first cursors of a term, in order, from one on.</summary>
@@ -77,10 +79,11 @@ internal interface ITermLists : IDisposable
 
 /// <summary>What one commit adds to a log.</summary>
 /// <param name="Entries">The entries.</param>
+/// <param name="Terms">What each is found by (<see cref="EntryTerms.Of"/>).</param>
 /// <param name="Leaves">Their bytes.</param>
 /// <param name="Note">The signed checkpoint that covers them.</param>
 /// <param name="Completed">The tiles that they filled.</param>
-internal sealed record LogCommit(IReadOnlyList<Entry> Entries, IReadOnlyList<ReadOnlyMemory<byte>> Leaves, byte[] Note, IReadOnlyDictionary<Tile, TreeHash[]> Completed);
+internal sealed record LogCommit(IReadOnlyList<Entry> Entries, IReadOnlyList<long[]> Terms, IReadOnlyList<ReadOnlyMemory<byte>> Leaves, byte[] Note, IReadOnlyDictionary<Tile, TreeHash[]> Completed);
 
 /// <summary>A log as of its last commit, and what the next one goes on from.</summary>
 /// <param name="State">What readers are shown.</param>

@@ -62,8 +62,13 @@ internal sealed class JournalFile : IDisposable
     /// Opens a journal and gives each whole frame to <paramref name="replay"/>, in order. Nothing is written. A frame that the
     /// file ends in the middle of is counted in <see cref="TornBytes"/>; anything else that is not a frame is damage.
     /// </summary>
+    /// <param name="disk">The file system.</param>
+    /// <param name="path">The file.</param>
+    /// <param name="opened">Told of the journal before its frames are read.</param>
+    /// <param name="replay">Given each frame.</param>
+    /// <param name="name">What the file will be called, where that is not its name yet.</param>
     /// <exception cref="StateCorruptException">The file is missing or damaged.</exception>
-    public static JournalFile Open(Disk disk, string path, Action<JournalFile> opened, Action<JournalFrame> replay)
+    public static JournalFile Open(Disk disk, string path, Action<JournalFile> opened, Action<JournalFrame> replay, string? name = null)
     {
         SafeFileHandle file;
         try
@@ -78,14 +83,14 @@ internal sealed class JournalFile : IDisposable
         {
             var length = RandomAccess.GetLength(file);
             var header = new byte[HeaderBytes];
-            if (length < HeaderBytes || !TryReadAll(file, header, 0)
+            if (length < HeaderBytes || !Disk.TryReadAll(file, header, 0)
                 || !header.AsSpan(0, _magic.Length).SequenceEqual(_magic)
                 || BinaryPrimitives.ReadUInt32BigEndian(header.AsSpan(28)) != Crc32C.Of(header.AsSpan(0, 28)))
                 throw new StateCorruptException(path, "its header is damaged");
             var first = BinaryPrimitives.ReadInt64BigEndian(header.AsSpan(16));
             if (first < 0 || first % Tile.WidthMax != 0)
                 throw new StateCorruptException(path, $"it begins at entry {first}, which is not the first of a bundle");
-            var journal = new JournalFile(path, file, first);
+            var journal = new JournalFile(name ?? path, file, first);
             opened(journal);
             journal.Replay(path, length, replay);
             return journal;
@@ -113,20 +118,29 @@ internal sealed class JournalFile : IDisposable
         Length += bytes.Length;
     }
 
+    /// <summary>Adds frames of another journal and makes them durable.</summary>
+    /// <exception cref="IOException">Whether they are durable is not known, and this file must not be appended to again.</exception>
+    public void Append(Disk disk, byte[] frames)
+    {
+        disk.Write(_file, frames, Length);
+        disk.Flush(_file);
+        Replay(_path, Length + frames.Length, _ => { });
+    }
+
     /// <summary>Reads an entry in it.</summary>
     /// <exception cref="ObjectDisposedException">A newer journal has taken this one's place.</exception>
     public byte[] Entry(long index)
     {
         var place = Volatile.Read(ref _places)[checked((int)(index - First))];
         var leaf = new byte[place & ushort.MaxValue];
-        return TryReadAll(_file, leaf, place >> LengthBits) ? leaf : throw new IOException($"Entry {index} could not be read back from the journal.");
+        return Disk.TryReadAll(_file, leaf, place >> LengthBits) ? leaf : throw new IOException($"Entry {index} could not be read back from the journal.");
     }
 
-    /// <summary>The frames in it from one byte to the last whole frame's end.</summary>
-    public byte[] Frames(long start)
+    /// <summary>The bytes of frames in it from one byte towards the last whole frame's end, at most so many.</summary>
+    public byte[] Frames(long start, int bytesMax)
     {
-        var frames = new byte[Length - start];
-        return TryReadAll(_file, frames, start) ? frames : throw new IOException($"{_path} could not be read back.");
+        var frames = new byte[Math.Min(Length - start, bytesMax)];
+        return Disk.TryReadAll(_file, frames, start) ? frames : throw new IOException($"{_path} could not be read back.");
     }
 
     /// <inheritdoc/>
@@ -140,12 +154,12 @@ internal sealed class JournalFile : IDisposable
             var rest = length - Length;
             if (rest < JournalFrame.HeaderBytes || IsZero(rest))
                 break;
-            if (!TryReadAll(_file, header, Length) || !JournalFrame.TryReadHeader(header, out var read))
+            if (!Disk.TryReadAll(_file, header, Length) || !JournalFrame.TryReadHeader(header, out var read))
                 throw new StateCorruptException(path, $"the frame at byte {Length}, which begins with entry {End}, is damaged");
             if (rest < JournalFrame.HeaderBytes + read.BodyBytes)
                 break;
             var body = new byte[read.BodyBytes];
-            if (read.Start != End || !TryReadAll(_file, body, Length + JournalFrame.HeaderBytes)
+            if (read.Start != End || !Disk.TryReadAll(_file, body, Length + JournalFrame.HeaderBytes)
                 || !JournalFrame.TryReadBody(read, body, out var frame) || frame is null)
                 throw new StateCorruptException(path, $"the frame at byte {Length}, entries {End} to {End + read.Count - 1}, is damaged");
             replay(frame);
@@ -169,7 +183,7 @@ internal sealed class JournalFile : IDisposable
         for (var at = Length; rest > 0;)
         {
             var part = buffer.AsSpan(0, (int)Math.Min(buffer.Length, rest));
-            if (!TryReadAll(_file, part, at) || part.ContainsAnyExcept((byte)0))
+            if (!Disk.TryReadAll(_file, part, at) || part.ContainsAnyExcept((byte)0))
                 return false;
             at += part.Length;
             rest -= part.Length;
@@ -186,18 +200,5 @@ internal sealed class JournalFile : IDisposable
             known[_count + i] = ((Length + places[i]) << LengthBits) | (uint)leaves[i].Length;
         _count += places.Length;
         Volatile.Write(ref _places, known);
-    }
-
-    private static bool TryReadAll(SafeFileHandle file, Span<byte> target, long offset)
-    {
-        while (!target.IsEmpty)
-        {
-            var read = RandomAccess.Read(file, target, offset);
-            if (read == 0)
-                return false;
-            target = target[read..];
-            offset += read;
-        }
-        return true;
     }
 }

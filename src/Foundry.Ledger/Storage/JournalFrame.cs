@@ -1,6 +1,5 @@
 // docs/formats/ledger.md, "Journal, version 1".
 
-using System.Buffers;
 using System.Buffers.Binary;
 using Foundry.Proofs;
 
@@ -24,18 +23,15 @@ internal sealed record JournalFrame(long Start, IReadOnlyList<ReadOnlyMemory<byt
     /// <summary>The frame's bytes, and where in them each entry begins.</summary>
     public (byte[] Bytes, int[] Places) Encode()
     {
-        var body = HeaderBytes + Leaves.Sum(leaf => EntryBundle.PrefixBytes + leaf.Length) + EntryBundle.PrefixBytes + Note.Length;
-        var writer = new ArrayBufferWriter<byte>(body);
-        writer.GetSpan(HeaderBytes)[..HeaderBytes].Clear();
-        writer.Advance(HeaderBytes);
+        var bytes = new byte[HeaderBytes + Leaves.Sum(leaf => EntryBundle.PrefixBytes + leaf.Length) + EntryBundle.PrefixBytes + Note.Length];
+        var rest = bytes.AsSpan(HeaderBytes);
         var places = new int[Leaves.Count];
         for (var i = 0; i < Leaves.Count; i++)
         {
-            places[i] = writer.WrittenCount + EntryBundle.PrefixBytes;
-            EntryBundle.Append(writer, Leaves[i].Span);
+            places[i] = bytes.Length - rest.Length + EntryBundle.PrefixBytes;
+            rest = rest[EntryBundle.Write(rest, Leaves[i].Span)..];
         }
-        EntryBundle.Append(writer, Note);
-        var bytes = writer.WrittenSpan.ToArray();
+        EntryBundle.Write(rest, Note);
         var header = bytes.AsSpan(0, HeaderBytes);
         BinaryPrimitives.WriteUInt32BigEndian(header, Magic);
         BinaryPrimitives.WriteInt32BigEndian(header[4..], bytes.Length - HeaderBytes);

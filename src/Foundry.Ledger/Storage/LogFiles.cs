@@ -1,13 +1,19 @@
+using System.Buffers;
 using System.Collections.Immutable;
 using Foundry.Ledger.Recovery;
 using Foundry.Proofs;
-using Microsoft.Data.Sqlite;
 
 namespace Foundry.Ledger.Storage;
 
 /// <summary>A log in its folder: the journal commits, the tile layout is published from it (docs/formats/ledger.md).</summary>
 internal sealed partial class LogFiles : IStoredLog
 {
+    /// <summary>Entries read at once when the index is made again.</summary>
+    private const int CatchUpEntries = 16 * Tile.WidthMax;
+
+    /// <summary>Bytes of a journal copied at once into the next one.</summary>
+    private const int CopiedAtOnceMax = 1024 * 1024;
+
     private readonly Disk _disk;
     private readonly LogFolder _folder;
     private readonly ExpectedFiles _expected;
@@ -24,7 +30,7 @@ internal sealed partial class LogFiles : IStoredLog
     private bool _isJournalDoubtful;
 
     /// <summary>Takes over a recovered log, with its turn held, and finishes what its last owner had committed but not published.</summary>
-    public LogFiles(Disk disk, LogFolder folder, RecoveredLog recovered, ExpectedFiles expected, int journalBytesMax, ILogger log)
+    public LogFiles(Disk disk, LogFolder folder, RecoveredLog recovered, ExpectedFiles expected, int journalBytesMax, int indexRowsInMemory, ILogger log)
     {
         (_disk, _folder, _expected, _journalBytesMax) = (disk, folder, expected, journalBytesMax);
         _journal = recovered.Journal;
@@ -45,10 +51,18 @@ internal sealed partial class LogFiles : IStoredLog
         }
         _isJournalDoubtful = _journal.TornBytes > 0 || _publishedSize < _committed.Size;
         _expected.Seen(_publishedSize, _journal.Length);
-        Publish();
-        _index = EntryIndex.Open(folder.Index);
-        CatchUpIndex();
-        _expected.Opened();
+        PublishTiles();
+        _index = EntryIndex.Open(disk, folder, indexRowsInMemory);
+        try
+        {
+            CatchUpIndex();
+            _expected.Opened(_index);
+        }
+        catch
+        {
+            _index.Dispose();
+            throw;
+        }
     }
 
     /// <inheritdoc/>
@@ -66,7 +80,7 @@ internal sealed partial class LogFiles : IStoredLog
         get
         {
             lock (_gate)
-                return _publishedSize == _committed.Size && !_isJournalDoubtful;
+                return AreTilesPublished && _index.IsSettled;
         }
     }
 
@@ -85,16 +99,9 @@ internal sealed partial class LogFiles : IStoredLog
             _committed = state;
             _expected.Journal(_journal.Length);
         }
-        try
-        {
-            _index.Add(commit.Entries);
-        }
-        catch (SqliteException)
-        {
-            // What the entries can give back need not be mended: the next start makes the index again.
-            EntryIndex.Discard(_folder.Index);
-            throw;
-        }
+        _index.Add(commit.Terms);
+        if (_index.IsCrowded)
+            SettleIndex();
         return new LogHead(state, head.Tree);
     }
 
@@ -102,10 +109,10 @@ internal sealed partial class LogFiles : IStoredLog
     public LogState? Newer(LogState known) => null;
 
     /// <inheritdoc/>
-    public IReadOnlyDictionary<long, List<long>> Find(IReadOnlyCollection<long> terms) => terms.Distinct().ToDictionary(term => term, _index.Find);
+    public IReadOnlyDictionary<long, List<long>> Find(IReadOnlyCollection<long> terms) => terms.Distinct().Select(term => (term, Cursors: _index.FindId(term))).Where(found => found.Cursors is not null).ToDictionary(found => found.term, found => found.Cursors!);
 
     /// <inheritdoc/>
-    public ITermLists OpenTerms() => new EntryIndex.Reader(_folder.Index);
+    public ITermLists OpenTerms() => new TermLists(_index);
 
     /// <inheritdoc/>
     public IEnumerable<ReadOnlyMemory<byte>> Leaves(long start, long end)
@@ -118,11 +125,29 @@ internal sealed partial class LogFiles : IStoredLog
                 index++;
                 continue;
             }
-            var tile = new Tile(Tile.EntriesLevel, index / Tile.WidthMax, Tile.WidthMax);
-            if (!EntryBundle.TryRead(File.ReadAllBytes(_folder.FileOf(tile)), tile.Width, out var leaves))
+            var bundleEnd = Math.Min(end, (index / Tile.WidthMax + 1) * Tile.WidthMax);
+            foreach (var entry in FromBundle(index, bundleEnd))
+                yield return entry;
+            index = bundleEnd;
+        }
+    }
+
+    // Some of a full bundle's entries. They are copied, so that the room for the whole is used again: a search reads many bundles for an entry of each.
+    private byte[][] FromBundle(long start, long end)
+    {
+        var tile = new Tile(Tile.EntriesLevel, start / Tile.WidthMax, Tile.WidthMax);
+        using var file = File.OpenHandle(_folder.FileOf(tile));
+        var length = (int)RandomAccess.GetLength(file);
+        var rented = ArrayPool<byte>.Shared.Rent(length);
+        try
+        {
+            if (!Disk.TryReadAll(file, rented.AsSpan(0, length), 0) || !EntryBundle.TryRead(rented.AsMemory(0, length), tile.Width, out var leaves))
                 throw new InvalidDataException($"{_folder.FileOf(tile)} is damaged.");
-            for (var bundleEnd = Math.Min(end, (tile.Index + 1) * Tile.WidthMax); index < bundleEnd; index++)
-                yield return leaves[(int)(index % Tile.WidthMax)];
+            return [.. leaves[(int)(start % Tile.WidthMax)..(int)(start % Tile.WidthMax + end - start)].Select(leaf => leaf.ToArray())];
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(rented);
         }
     }
 
@@ -130,15 +155,20 @@ internal sealed partial class LogFiles : IStoredLog
     public byte[] FullTile(Tile tile) =>
         _unpublished.TryGetValue(tile, out var hashes) ? TreeHash.ToTile(hashes).ToArray() : File.ReadAllBytes(_folder.FileOf(tile));
 
-    /// <summary>
-    /// Writes what is committed as the files of the tile layout: full bundles and tiles, the partial ones, and, once all
-    /// these are durable, the checkpoint. What recovery finds unpublished is published here too.
-    /// </summary>
+    /// <inheritdoc/>
     public void Publish()
+    {
+        PublishTiles();
+        SettleIndex();
+    }
+
+    // Writes what is committed as the files of the tile layout: full bundles and tiles, the partial ones, and, once all
+    // these are durable, the checkpoint. What recovery finds unpublished is published here too.
+    private void PublishTiles()
     {
         lock (_expected.Turn)
         {
-            if (IsPublished)
+            if (AreTilesPublished)
                 return;
             LogState state;
             ImmutableDictionary<Tile, TreeHash[]> completed;
@@ -152,13 +182,14 @@ internal sealed partial class LogFiles : IStoredLog
             _disk.WriteFile(_folder.Checkpoint, state.Note);
             _disk.FlushFolder(_folder.Path);
             _expected.Published(state.Size);
+            // A journal whose entries fill no bundle yet would only be copied.
+            var first = state.Size / Tile.WidthMax * Tile.WidthMax;
+            if (_isJournalDoubtful || (journalBytes > _journalBytesMax && first > _journal.First))
+                StartNewJournal(state, first, journalBytes);
             lock (_gate)
             {
                 _publishedSize = state.Size;
                 _unpublished = _unpublished.RemoveRange(completed.Keys);
-                // A journal whose entries fill no bundle yet would only be copied.
-                if (_isJournalDoubtful || (journalBytes > _journalBytesMax && FirstUnbundled > _journal.First))
-                    StartNewJournal(state, journalBytes);
             }
             foreach (var tile in replaced)
                 _disk.Delete(_folder.FileOf(tile));
@@ -180,8 +211,20 @@ internal sealed partial class LogFiles : IStoredLog
     {
         while (_index.Size < _committed.Size)
         {
-            var end = Math.Min(_committed.Size, (_index.Size / Tile.WidthMax + 1) * Tile.WidthMax);
-            _index.Add(LogReader.Entries(_committed, _index.Size, end));
+            var end = Math.Min(_committed.Size, (_index.Size / CatchUpEntries + 1) * CatchUpEntries);
+            _index.Add([.. LogReader.Entries(_committed, _index.Size, end).AsParallel().AsOrdered().Select(entry => EntryTerms.Of(entry.Writer, entry.PayloadId, entry.Payload.Span))]);
+            _index.Settle();
+        }
+    }
+
+    private void SettleIndex()
+    {
+        lock (_expected.Turn)
+        {
+            if (_index.IsSettled)
+                return;
+            _index.Settle();
+            _expected.Index(_index);
         }
     }
 
@@ -204,23 +247,47 @@ internal sealed partial class LogFiles : IStoredLog
 
     /// <summary>
     /// Puts a journal in place that holds only what no full bundle holds: the published rest in one frame, and the frames that were
-    /// committed since. All else in the old one is published and durable.
+    /// committed since. All else in the old one is published and durable. Appends wait only while the last of those frames are copied.
     /// </summary>
-    private void StartNewJournal(LogState published, long publishedBytes)
+    private void StartNewJournal(LogState published, long first, long publishedBytes)
     {
-        var first = FirstUnbundled;
         var leaves = Leaves(first, published.Size).ToList();
         var frame = leaves.Count == 0 ? null : new JournalFrame(first, leaves, published.Note);
-        _disk.WriteFile(_folder.Journal, [.. JournalFile.Compose(first, frame), .. _journal.Frames(publishedBytes)]);
-        _disk.FlushFolder(_folder.Path);
+        var temporary = _folder.Journal + Disk.TemporarySuffix;
         var old = _journal;
-        _journal = JournalFile.Open(_disk, _folder.Journal, _ => { }, _ => { });
-        _expected.Journal(_journal.Length);
-        _isJournalDoubtful = false;
-        old.Dispose();
+        var copied = publishedBytes;
+        using (var file = _disk.Create(temporary))
+        {
+            var begin = JournalFile.Compose(first, frame);
+            _disk.Write(file, begin, 0);
+            while (old.Frames(copied, CopiedAtOnceMax) is { Length: > 0 } frames)
+            {
+                _disk.Write(file, frames, begin.Length + copied - publishedBytes);
+                copied += frames.Length;
+            }
+            _disk.Flush(file);
+        }
+        var next = JournalFile.Open(_disk, temporary, _ => { }, _ => { }, _folder.Journal);
+        try
+        {
+            lock (_gate)
+            {
+                if (old.Frames(copied, int.MaxValue) is { Length: > 0 } rest)
+                    next.Append(_disk, rest);
+                _disk.Rename(temporary, _folder.Journal);
+                _disk.FlushFolder(_folder.Path);
+                _journal = next;
+                _expected.Journal(next.Length);
+                _isJournalDoubtful = false;
+            }
+        }
+        finally
+        {
+            (_journal == next ? old : next).Dispose();
+        }
     }
 
-    private long FirstUnbundled => _publishedSize / Tile.WidthMax * Tile.WidthMax;
+    private bool AreTilesPublished => _publishedSize == _committed.Size && !_isJournalDoubtful;
 
     // A journal is let go when a new one is in its place, which has the entry, or bundles have it.
     private byte[]? FromJournal(long index)
@@ -253,6 +320,16 @@ internal sealed partial class LogFiles : IStoredLog
         MakeFolder(Path.GetDirectoryName(folder)!, folders);
         if (!Directory.Exists(folder))
             _disk.CreateFolder(folder);
+    }
+
+    /// <summary>What one search sees of the index.</summary>
+    private sealed class TermLists(EntryIndex index) : ITermLists
+    {
+        public List<long> Cursors(long term, long from, int limit) => index.FindField(term, from, limit);
+
+        public void Dispose()
+        {
+        }
     }
 
     [LoggerMessage(3002, LogLevel.Warning, "{File} ended in {Bytes} bytes of a commit that was never acknowledged, behind entry {Size}; they are dropped")]

@@ -29,11 +29,8 @@ internal sealed class LogFolder(string root, ModuleId module)
     /// <summary>The commit point of appends.</summary>
     public string Journal => System.IO.Path.Combine(Path, JournalName);
 
-    /// <summary>What finds entries by their payload ID and fields; can be rebuilt from the entries.</summary>
-    public string Index => System.IO.Path.Combine(Path, "index.db");
-
-    /// <summary>What the index has not taken into its file yet.</summary>
-    public string IndexLog => Index + "-wal";
+    /// <summary>How many entries the index has seen (<see cref="EntryIndex"/>); its files are beside it.</summary>
+    public string IndexSeen => System.IO.Path.Combine(Path, "index.seen");
 
     /// <summary>The journal's name in its folder.</summary>
     public const string JournalName = "journal";

@@ -170,7 +170,7 @@ internal sealed class LogRows : IStoredLog
     private void Write(NpgsqlConnection connection, LogHead head, LogCommit commit, byte[] oldNote)
     {
         var start = head.State.Size;
-        var rows = commit.Entries.SelectMany((entry, i) => EntryIndex.TermsOf(entry).Distinct().Select(term => (Term: term, Cursor: start + i + 1))).ToList();
+        var rows = commit.Terms.SelectMany((terms, i) => terms.Distinct().Select(term => (Term: term, Cursor: start + i + 1))).ToList();
         var tiles = commit.Completed.ToList();
         using var batch = new NpgsqlBatch(connection);
         batch.BatchCommands.Add(Part("INSERT INTO entries SELECT $1, place, leaf FROM unnest($2, $3) AS new (place, leaf)",

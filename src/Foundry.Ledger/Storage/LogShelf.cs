@@ -17,6 +17,8 @@ internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILogger
     private readonly LinkedList<Slot> _byUse = [];
     private readonly Dictionary<ModuleId, Exception> _failed = [];
     private readonly DiskThreads _threads = new(options.DiskThreads);
+    // Apart from those that append: a reader of a slow database holds up no commit.
+    private readonly Lazy<DiskThreads> _readers = new(() => new DiskThreads(options.DiskThreads));
     private readonly ILogger<Sequencer> _log = logs.CreateLogger<Sequencer>();
 
     private bool _isDisposed;
@@ -87,6 +89,8 @@ internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILogger
         }
         // What waits in their line opens, commits and closes first.
         _threads.Dispose();
+        if (_readers.IsValueCreated)
+            _readers.Value.Dispose();
         open.ForEach(slot => slot.Sequencer?.Dispose());
     }
 
@@ -242,6 +246,10 @@ internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILogger
         public ValueTask<AppendOutcome> AppendAsync(string writer, string payloadId, ReadOnlyMemory<byte> payload, CancellationToken cancellation) =>
             sequencer.AppendAsync(writer, payloadId, payload, cancellation);
 
+        /// <inheritdoc cref="Sequencer.AppendInOrderAsync"/>
+        public ValueTask<IReadOnlyList<AppendOutcome>> AppendInOrderAsync(string writer, IReadOnlyList<AppendBody> bodies, CancellationToken cancellation) =>
+            sequencer.AppendInOrderAsync(writer, bodies, cancellation);
+
         /// <inheritdoc cref="IStoredLog.OpenTerms"/>
         public ITermLists OpenTerms() => sequencer.OpenTerms();
 
@@ -251,8 +259,15 @@ internal sealed class LogShelf(LedgerOptions options, TimeProvider time, ILogger
         /// <summary>Asks the store for what other processes have committed.</summary>
         public Task RefreshAsync() => shelf._threads.RunAsync(sequencer.Refresh);
 
-        /// <summary>Reads from the latest state, all of which is there for as long as there is a log.</summary>
-        public T Read<T>(Func<LogState, T> read) => read(State);
+        /// <summary>
+        /// Reads from the latest state, all of which is there for as long as there is a log. Of a database by threads of its own, so
+        /// that however slow it is the pool's go on serving; of files at once, which mostly are in memory.
+        /// </summary>
+        public Task<T> ReadAsync<T>(Func<LogState, T> read)
+        {
+            var state = State;
+            return IsShared ? shelf._readers.Value.RunAsync(() => read(state)) : Task.FromResult(read(state));
+        }
 
         /// <inheritdoc/>
         public void Dispose()

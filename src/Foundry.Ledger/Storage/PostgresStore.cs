@@ -25,6 +25,10 @@ internal sealed class PostgresStore : ILogStore
 
     private readonly NpgsqlDataSource _source;
 
+    // What the last look found; one thread looks.
+    private string? _changes;
+    private Dictionary<ModuleId, (long Size, string Note)> _claims = [];
+
     private PostgresStore(NpgsqlDataSource source, string where) => (_source, Where) = (source, where);
 
     /// <summary>The server, database and schema: for messages, without credentials.</summary>
@@ -101,11 +105,61 @@ internal sealed class PostgresStore : ILogStore
         log.Recompute(entriesMax >= tail.Size ? tail.Size : entriesMax / Tile.WidthMax * Tile.WidthMax, tail, cancellation);
     }
 
-    /// <inheritdoc/>
-    public IEnumerable<(ModuleId Module, StateCorruptException Fault)> FindLosses() => [];
+    /// <summary>
+    /// Whether something was changed that nothing changes. PostgreSQL counts for each table the rows that were ever updated or deleted,
+    /// and gives a table that was truncated another file: entries and tiles are only added, so that any difference is reason
+    /// enough to recompute every log, which says what it is. What logs claim is compared with what they claimed before.
+    /// </summary>
+    public IEnumerable<(ModuleId Module, StateCorruptException Fault)> FindLosses(Func<ModuleId, LogVerifier> verifierOf, CancellationToken cancellation)
+    {
+        var losses = new List<(ModuleId, StateCorruptException)>();
+        var (changes, claims) = (Changes(), Claims());
+        var isChanged = _changes is { } before && before != changes;
+        foreach (var (module, (size, note)) in _claims.Concat(claims.Where(claim => !_claims.ContainsKey(claim.Key))))
+        {
+            try
+            {
+                var (sizeNow, noteNow) = claims.TryGetValue(module, out var now) ? now : throw new StateCorruptException($"{Where}/{module}", "the log is gone");
+                if (sizeNow < size)
+                    throw new StateCorruptException($"{Where}/{module}", $"it has {sizeNow} entries, and had {size}");
+                if (!isChanged && (sizeNow > size || noteNow == note))
+                    continue;
+                var tail = VerifyTail(module, verifierOf(module), cancellation);
+                if (isChanged)
+                    Verify(module, verifierOf(module), tail, long.MaxValue, cancellation);
+            }
+            catch (StateCorruptException fault)
+            {
+                losses.Add((module, fault));
+            }
+        }
+        // Only now: what could not be looked at is looked at again.
+        (_changes, _claims) = (changes, claims);
+        return losses;
+    }
 
     /// <inheritdoc/>
     public void Dispose() => _source.Dispose();
+
+    private string Changes()
+    {
+        using var command = _source.CreateCommand("""
+            SELECT string_agg(relname || ' ' || n_tup_upd + n_tup_del || ' ' || pg_relation_filenode(relid), ', ' ORDER BY relname)
+            FROM pg_stat_user_tables WHERE schemaname = current_schema() AND relname IN ('entries', 'tiles')
+            """);
+        return command.ExecuteScalar() as string ?? "no tables";
+    }
+
+    private Dictionary<ModuleId, (long Size, string Note)> Claims()
+    {
+        using var command = _source.CreateCommand("SELECT module, size, md5(note) FROM logs");
+        using var reader = command.ExecuteReader();
+        var claims = new Dictionary<ModuleId, (long, string)>();
+        while (reader.Read())
+            if (ModuleId.TryParse(reader.GetString(0), out var module))
+                claims[module] = (reader.GetInt64(1), reader.GetString(2));
+        return claims;
+    }
 
     private void MakeTables(string schema)
     {

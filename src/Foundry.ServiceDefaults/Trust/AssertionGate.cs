@@ -24,6 +24,8 @@ public sealed class AssertionGate
     private readonly ITrustSource _trust;
     private readonly TimeProvider _time;
     private readonly ConcurrentDictionary<string, long> _used = new(StringComparer.Ordinal);
+    // The dictionary's own count takes all of its locks.
+    private int _usedCount;
     private long _sweptAt;
 
     /// <summary>Makes one.</summary>
@@ -84,15 +86,26 @@ public sealed class AssertionGate
         if (assertion.Bh != Assertion.BodyHash(body))
             return RoundTheGateway;
         Sweep(now);
-        if (_used.Count >= RememberedMax)
+        if (Volatile.Read(ref _usedCount) >= RememberedMax)
             return new Refused(ErrorCode.NotReady, "Too many writes are remembered at the moment.");
-        return _used.TryAdd(assertion.Jti, assertion.Exp) ? null : RoundTheGateway;
+        if (!_used.TryAdd(assertion.Jti, assertion.Exp))
+            return RoundTheGateway;
+        Interlocked.Increment(ref _usedCount);
+        return null;
     }
 
     private static async Task<byte[]?> TryReadBodyAsync(HttpContext context)
     {
         if (context.Request.ContentLength > BodyBytesMax)
             return null;
+        if (context.Request.ContentLength is { } length)
+        {
+            // The server reads no more than that, and breaks off where there is less.
+            var whole = new byte[length];
+            await context.Request.Body.ReadExactlyAsync(whole, context.RequestAborted);
+            context.Request.Body = new MemoryStream(whole);
+            return whole;
+        }
         var body = new MemoryStream();
         var buffer = new byte[16 * 1024];
         int read;
@@ -114,8 +127,8 @@ public sealed class AssertionGate
         if (seconds - swept < 10 || Interlocked.CompareExchange(ref _sweptAt, seconds, swept) != swept)
             return;
         foreach (var (jti, exp) in _used)
-            if (exp + (long)Skew.TotalSeconds + 1 < seconds)
-                _used.TryRemove(jti, out _);
+            if (exp + (long)Skew.TotalSeconds + 1 < seconds && _used.TryRemove(jti, out _))
+                Interlocked.Decrement(ref _usedCount);
     }
 
     private static readonly Refused RoundTheGateway = new(ErrorCode.GatewayRequired,

@@ -3,17 +3,17 @@ using As = Foundry.Ledger.Tests.LedgerHost.As;
 
 namespace Foundry.Ledger.Tests.Append;
 
-public sealed class AppendEndpoint : IAsyncLifetime
+public abstract class AppendEndpoint(string store) : IAsyncLifetime
 {
-    private readonly string _folder = Directory.CreateTempSubdirectory("foundry-ledger-").FullName;
+    private readonly HostStore _store = new(store);
     private LedgerHost _ledger = null!;
 
-    public async ValueTask InitializeAsync() => _ledger = await LedgerHost.StartAsync(_folder);
+    public async ValueTask InitializeAsync() => _ledger = await LedgerHost.StartAsync(_store.Folder, null, _store.Settings);
 
     public async ValueTask DisposeAsync()
     {
         await _ledger.DisposeAsync();
-        Directory.Delete(_folder, recursive: true);
+        _store.Dispose();
     }
 
     [Fact]
@@ -95,7 +95,7 @@ public sealed class AppendEndpoint : IAsyncLifetime
     {
         using var answer = await _ledger.SendAsync(As.Acme, HttpMethod.Post, "/v1/append", "acme", body);
         await LedgerHost.AssertRefusedAsync(answer, ErrorCode.All[code]);
-        Assert.False(Directory.Exists(Path.Combine(_folder, "acme")));
+        Assert.False(Directory.Exists(Path.Combine(_store.Folder, "acme")));
     }
 
     [Fact]
@@ -114,9 +114,10 @@ public sealed class AppendEndpoint : IAsyncLifetime
     [Fact]
     public async Task Is_answered_503_for_good_once_an_fsync_has_failed()
     {
+        Assert.SkipUnless(_store.IsFiles, "It is a disk that fails.");
         await _ledger.DisposeAsync();
         var disk = new FailingDisk();
-        _ledger = await LedgerHost.StartAsync(_folder, builder => Microsoft.Extensions.DependencyInjection.ServiceCollectionServiceExtensions.AddSingleton<Foundry.Ledger.Storage.Disk>(builder.Services, disk));
+        _ledger = await LedgerHost.StartAsync(_store.Folder, builder => Microsoft.Extensions.DependencyInjection.ServiceCollectionServiceExtensions.AddSingleton<Foundry.Ledger.Storage.Disk>(builder.Services, disk));
         await _ledger.CursorAsync(As.Acme, "acme", "a", "{}");
         disk.IsFailing = true;
         using var failed = await _ledger.AppendAsync(As.Acme, "acme", "b", "{}");
@@ -145,4 +146,81 @@ public sealed class AppendEndpoint : IAsyncLifetime
             base.Flush(file);
         }
     }
+}
+
+public sealed class AppendEndpointOnFiles() : AppendEndpoint(Stores.Files);
+
+public sealed class AppendEndpointOnPostgreSQL() : AppendEndpoint(Stores.Postgres);
+
+public sealed class LinesOfAnOutbox : IAsyncLifetime
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("foundry-ledger-").FullName;
+    private LedgerHost _ledger = null!;
+
+    public async ValueTask InitializeAsync() => _ledger = await LedgerHost.StartAsync(_folder);
+
+    public async ValueTask DisposeAsync()
+    {
+        await _ledger.DisposeAsync();
+        Directory.Delete(_folder, recursive: true);
+    }
+
+    [Fact]
+    public async Task Are_all_taken_in_their_order_and_again_once()
+    {
+        var lines = string.Join('\n', Enumerable.Range(0, 300).Select(n => Line($"id-{n}"))) + "\n";
+        Assert.Equal((300, null), await SendAsync(lines));
+        Assert.Equal((300, null), await SendAsync(lines));
+        Assert.Equal(Enumerable.Range(0, 300).Select(n => $"id-{n}"), await IdsAsync());
+    }
+
+    [Fact]
+    public async Task Count_what_another_told_first_as_taken()
+    {
+        await _ledger.CursorAsync(As.Gateway, "acme", "b", """{"who":"first"}""");
+        Assert.Equal((3, null), await SendAsync($"{Line("a")}\n{Line("b")}\n{Line("c")}"));
+        Assert.Equal(["b", "a", "c"], await IdsAsync());
+    }
+
+    [Theory]
+    [InlineData("{}", "invalid_body")]
+    [InlineData("", "invalid_body")]
+    [InlineData("""{"payload_id":"","payload":{}}""", "invalid_value")]
+    [InlineData("too large", "entry_too_large")]
+    public async Task Are_taken_up_to_the_first_that_is_none(string bad, string code)
+    {
+        bad = bad == "too large" ? Line("x", new string('a', 65_536)) : bad;
+        Assert.Equal((1, code), await SendAsync($"{Line("a")}\n{bad}\n{Line("c")}\n"));
+        Assert.Equal(["a"], await IdsAsync());
+    }
+
+    [Fact]
+    public async Task Are_bounded()
+    {
+        Assert.Equal((1024, "invalid_body"), await SendAsync(string.Join('\n', Enumerable.Range(0, 1025).Select(n => Line($"id-{n}")))));
+        Assert.Equal(1024, (await IdsAsync()).Count);
+    }
+
+    [Fact]
+    public async Task Are_for_parts_alone()
+    {
+        foreach (var who in (As[])[As.Acme, As.Admin])
+        {
+            using var answer = await _ledger.SendAsync(who, HttpMethod.Post, "/internal/v1/append", "acme", Line("a"), "application/x-ndjson");
+            await LedgerHost.AssertRefusedAsync(answer, ErrorCode.InsufficientScope);
+        }
+    }
+
+    private static string Line(string id, string note = "") => $$$"""{"payload_id":"{{{id}}}","payload":{"event_type":"TOKEN_ISSUED","note":"{{{note}}}"}}""";
+
+    private async Task<(int Taken, string? Code)> SendAsync(string lines)
+    {
+        using var answer = await _ledger.SendAsync(As.Gateway, HttpMethod.Post, "/internal/v1/append", "acme", lines, "application/x-ndjson");
+        Assert.Equal(200, (int)answer.StatusCode);
+        var json = await LedgerHost.JsonAsync(answer);
+        return (json.GetProperty("taken").GetInt32(), json.TryGetProperty("refused", out var refused) && refused.ValueKind == System.Text.Json.JsonValueKind.Object ? refused.GetProperty("code").GetString() : null);
+    }
+
+    private async Task<List<string?>> IdsAsync() =>
+        [.. (await _ledger.GetJsonAsync(As.Gateway, "/v1/entries?limit=2000", "acme")).GetProperty("entries").EnumerateArray().Select(entry => entry.GetProperty("payload_id").GetString())];
 }

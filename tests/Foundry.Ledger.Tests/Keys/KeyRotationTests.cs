@@ -123,7 +123,7 @@ public sealed class KeyRotationTests : IDisposable
         var rotation = Decide();
         // As a kill between the first log and the second leaves it: one log has the announcement, the record says that not all have.
         using (var keys = LedgerKeys.Open(Folder, _time))
-        using (var store = new FileStore(new Disk(), _path, int.MaxValue, Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance))
+        using (var store = new FileStore(new Disk(), _path, int.MaxValue, int.MaxValue, Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance))
         using (var shelf = new LogShelf(new LedgerOptions(), _time, Microsoft.Extensions.Logging.Abstractions.NullLoggerFactory.Instance, store, keys))
         using (var log = await shelf.OpenOrCreateAsync(LedgerFolder.Module("acme")))
         {

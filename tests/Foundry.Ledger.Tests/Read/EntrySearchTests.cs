@@ -69,8 +69,8 @@ public sealed class ASearch
 
         public FakeIndex(HashSet<long> many, HashSet<long>[] lists)
         {
-            _lists = lists.Select((list, i) => (EntryIndex.TermOfField(_fields[i]), list.Order().ToArray())).ToDictionary();
-            _lists[EntryIndex.ManyFields] = [.. many.Order()];
+            _lists = lists.Select((list, i) => (EntryTerms.OfField(_fields[i]), list.Order().ToArray())).ToDictionary();
+            _lists[EntryTerms.ManyFields] = [.. many.Order()];
         }
 
         public int LookUps { get; private set; }

@@ -5,17 +5,17 @@ using As = Foundry.Ledger.Tests.LedgerHost.As;
 
 namespace Foundry.Ledger.Tests.Read;
 
-public sealed class ReadEndpoints : IAsyncLifetime
+public abstract class ReadEndpoints(string store) : IAsyncLifetime
 {
-    private readonly string _folder = Directory.CreateTempSubdirectory("foundry-ledger-").FullName;
+    private readonly HostStore _store = new(store);
     private LedgerHost _ledger = null!;
 
-    public async ValueTask InitializeAsync() => _ledger = await LedgerHost.StartAsync(_folder);
+    public async ValueTask InitializeAsync() => _ledger = await LedgerHost.StartAsync(_store.Folder, null, _store.Settings);
 
     public async ValueTask DisposeAsync()
     {
         await _ledger.DisposeAsync();
-        Directory.Delete(_folder, recursive: true);
+        _store.Dispose();
     }
 
     public static TheoryData<string> Paths => ["/v1/entries", "/v1/checkpoint", "/v1/contract", "/ledger/acme/checkpoint", "/ledger/acme/tile/0/000.p/1", "/ledger/acme/tile/entries/000.p/1"];
@@ -188,7 +188,7 @@ public sealed class ReadEndpoints : IAsyncLifetime
         Assert.Equal((3, 0), (page.GetProperty("next_cursor").GetInt64(), page.GetProperty("entries").GetArrayLength()));
         using var checkpoint = await _ledger.GetAsync(As.Acme, "/v1/checkpoint", "acme");
         await LedgerHost.AssertRefusedAsync(checkpoint, ErrorCode.NotFound);
-        Assert.Empty(Directory.EnumerateDirectories(_folder));
+        Assert.Empty(Directory.EnumerateDirectories(_store.Folder));
     }
 
     [Fact]
@@ -210,7 +210,7 @@ public sealed class ReadEndpoints : IAsyncLifetime
             Assert.Equal(("token-1", "input"), (first.GetProperty("actor").GetProperty("token_id").GetString(), first.GetProperty("actor").GetProperty("scope").GetString()));
             Assert.Equal("service:fleet", reads[1].GetProperty("payload").GetProperty("actor").GetProperty("scope").GetString());
         }
-        Assert.False(Directory.Exists(Path.Combine(_folder, "acme.audit.audit")));
+        Assert.False(Directory.Exists(Path.Combine(_store.Folder, "acme.audit.audit")));
     }
 
     [Fact]
@@ -229,3 +229,7 @@ public sealed class ReadEndpoints : IAsyncLifetime
         return await answer.Content.ReadAsByteArrayAsync(TestContext.Current.CancellationToken);
     }
 }
+
+public sealed class ReadEndpointsOnFiles() : ReadEndpoints(Stores.Files);
+
+public sealed class ReadEndpointsOnPostgreSQL() : ReadEndpoints(Stores.Postgres);

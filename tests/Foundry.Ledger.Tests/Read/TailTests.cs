@@ -13,12 +13,14 @@ using As = Foundry.Ledger.Tests.LedgerHost.As;
 namespace Foundry.Ledger.Tests.Read;
 
 /// <summary>Followers of a log: <c>GET /v1/tail</c>.</summary>
-public sealed class Followers : IAsyncLifetime
+public abstract class Followers(string store) : IAsyncLifetime
 {
     /// <summary>After so long what a test waits for will not come any more.</summary>
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(1);
 
-    private readonly string _folder = Directory.CreateTempSubdirectory("foundry-ledger-").FullName;
+    private const string OwnClock = "The clock is moved on between looks, and a database looks at its own pace.";
+
+    private readonly HostStore _store = new(store);
     private readonly FakeTimeProvider _time = new(TimeProvider.System.GetUtcNow());
     private readonly List<IDisposable> _open = [];
     private LedgerHost? _host;
@@ -31,7 +33,7 @@ public sealed class Followers : IAsyncLifetime
     {
         _open.ForEach(one => one.Dispose());
         await Ledger.DisposeAsync();
-        Directory.Delete(_folder, recursive: true);
+        _store.Dispose();
     }
 
     [Fact]
@@ -102,9 +104,10 @@ public sealed class Followers : IAsyncLifetime
     [Fact]
     public async Task Of_a_log_that_does_not_exist_yet_hear_its_first_entry()
     {
+        Assert.SkipUnless(_store.IsFiles, OwnClock);
         using var follower = await FollowAsync("/v1/tail");
         Assert.Equal("""{"next_cursor":0}""", await follower.LineAsync());
-        Assert.False(Directory.Exists(Path.Combine(_folder, "acme")));
+        Assert.False(Directory.Exists(Path.Combine(_store.Folder, "acme")));
         await AppendAsync(1, 1);
         var line = await AdvanceUntilAsync(LineWithEntryAsync(follower), TimeSpan.FromMilliseconds(50));
         Assert.Equal(1, JsonDocument.Parse(line).RootElement.GetProperty("cursor").GetInt64());
@@ -113,6 +116,7 @@ public sealed class Followers : IAsyncLifetime
     [Fact]
     public async Task In_quiet_times_hear_where_they_are()
     {
+        Assert.SkipUnless(_store.IsFiles, OwnClock);
         await StartAsync(("Ledger:TailTimeMax", "1.00:00:00"));
         await AppendAsync(1, 5);
         using var follower = await FollowAsync("/v1/tail?since=0&event_type=none");
@@ -194,6 +198,7 @@ public sealed class Followers : IAsyncLifetime
     [Fact]
     public async Task Who_cannot_be_recorded_hear_nothing()
     {
+        Assert.SkipUnless(_store.IsFiles, "It is a disk that fails.");
         await StartAsync(configure: builder => builder.Services.AddSingleton<Disk>(new NoAuditDisk()));
         await AppendAsync(1, 1);
         using var refused = await Ledger.OpenAsync(As.Acme, "/v1/tail?since=0", "acme");
@@ -260,11 +265,11 @@ public sealed class Followers : IAsyncLifetime
     {
         if (_host is not null)
             await _host.DisposeAsync();
-        _host = await LedgerHost.StartAsync(_folder, builder =>
+        _host = await LedgerHost.StartAsync(_store.Folder, builder =>
         {
             builder.Services.AddSingleton<TimeProvider>(_time);
             configure?.Invoke(builder);
-        }, settings);
+        }, [.. _store.Settings, .. settings]);
     }
 
     private async Task AppendAsync(int first, int count)
@@ -346,3 +351,7 @@ public sealed class Followers : IAsyncLifetime
         }
     }
 }
+
+public sealed class FollowersOnFiles() : Followers(Stores.Files);
+
+public sealed class FollowersOnPostgreSQL() : Followers(Stores.Postgres);

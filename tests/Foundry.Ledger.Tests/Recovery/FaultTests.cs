@@ -76,7 +76,7 @@ public sealed class EveryFlush : StoryOfFaults
         try
         {
             disk.CopyTo(folder, kept);
-            using var after = new LedgerFolder(Stores.Files, folder) { Disk = new FaultyDisk(Fault.Failed, int.MaxValue), Options = { JournalBytesMax = 1 } };
+            using var after = new LedgerFolder(Stores.Files, folder) { Disk = new FaultyDisk(Fault.Failed, int.MaxValue), Options = { JournalBytesMax = 1, IndexRowsInMemory = 1 } };
             await story.AssertTrueAsync(after, circumstance);
         }
         finally
@@ -89,7 +89,7 @@ public sealed class EveryFlush : StoryOfFaults
 /// <summary>A ledger's short life, which each test lets go wrong at another call.</summary>
 public abstract class StoryOfFaults : IAsyncLifetime
 {
-    private readonly LedgerFolder _before = new() { Options = { JournalBytesMax = 1 } };
+    private readonly LedgerFolder _before = new() { Options = { JournalBytesMax = 1, IndexRowsInMemory = 1 } };
 
     // 250 entries, so that the next few fill a bundle and begin another.
     public async ValueTask InitializeAsync()
@@ -105,7 +105,7 @@ public abstract class StoryOfFaults : IAsyncLifetime
         return ValueTask.CompletedTask;
     }
 
-    private protected LedgerFolder NewLedger() => new(Stores.Files, _before.Path) { Options = { JournalBytesMax = 1 } };
+    private protected LedgerFolder NewLedger() => new(Stores.Files, _before.Path) { Options = { JournalBytesMax = 1, IndexRowsInMemory = 1 } };
 
     /// <summary>What a client saw of a ledger: which entries were acknowledged, and which checkpoints it was shown.</summary>
     private protected sealed class Story(LedgerFolder ledger)

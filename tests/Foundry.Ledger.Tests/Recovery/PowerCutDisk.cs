@@ -138,8 +138,7 @@ internal sealed class PowerCutDisk : Disk
             var path = Path.Combine(target, name);
             if (node is Folder sub)
                 Write(sub, path, kept);
-            // The index is not flushed by way of this; it may be as it was at the start, or be lost.
-            else if (!name.StartsWith("index.db", StringComparison.Ordinal) || kept == Kept.Nothing)
+            else
                 File.WriteAllBytes(path, ((Contents)node).After(kept));
         }
     }

@@ -1,9 +1,11 @@
 using System.Text;
 using Foundry.Ledger.Append;
 using Foundry.Ledger.Keys;
+using Foundry.Ledger.Recovery;
 using Foundry.Ledger.Storage;
 using Foundry.Proofs;
 using Foundry.ServiceDefaults;
+using Microsoft.Extensions.DependencyInjection;
 using Npgsql;
 using As = Foundry.Ledger.Tests.LedgerHost.As;
 
@@ -146,6 +148,66 @@ public sealed class TwoLedgersOverOneLog
         Assert.Contains(words, refusal.Message, StringComparison.Ordinal);
     }
 
+    [Theory, MemberData(nameof(Damages))]
+    public async Task Notice_under_way_that_rows_were_changed(string damage, string words, string where)
+    {
+        Assert.NotEmpty(words + where);
+        using var ledger = Shared();
+        await using var running = await LedgerHost.StartAsync(Path.Combine(ledger.Path, "one"), null, ("Ledger:Database", ledger.Database));
+        var watch = running.Services.GetRequiredService<LogWatch>();
+        await running.CursorAsync(As.Rival, "rival", "a", "{}");
+        for (var i = 1; i <= 300; i++)
+            await running.CursorAsync(As.Acme, "acme", $"id-{i}", $$"""{"n":"id-{{i}}"}""");
+        // Growing is not changing.
+        watch.Look(TestContext.Current.CancellationToken);
+        Assert.Equal(0, running.Services.GetRequiredService<LogShelf>().FailedCount);
+
+        await ledger.ExecuteAsync($"{damage}{(damage.Contains("WHERE", StringComparison.Ordinal) ? " AND" : " WHERE")} {(damage.Contains(" logs ", StringComparison.Ordinal) ? "id" : "log")} = (SELECT id FROM logs WHERE module = 'acme')");
+
+        // PostgreSQL's own counts come a moment later.
+        await UntilAsync(() =>
+        {
+            watch.Look(TestContext.Current.CancellationToken);
+            return running.Services.GetRequiredService<LogShelf>().FailedCount > 0;
+        });
+        using var append = await running.AppendAsync(As.Acme, "acme", "next", "{}");
+        await LedgerHost.AssertRefusedAsync(append, Contracts.ErrorCode.RecordUnavailable);
+        Assert.Equal(2, await running.CursorAsync(As.Rival, "rival", "b", "{}"));
+    }
+
+    [Theory]
+    [InlineData("TRUNCATE entries"), InlineData("DELETE FROM entries; DELETE FROM tiles; DELETE FROM terms; DELETE FROM logs WHERE module = 'acme'")]
+    public async Task Notice_under_way_that_tables_were_emptied(string damage)
+    {
+        using var ledger = Shared();
+        await ledger.AppendManyAsync("acme", 3);
+        Assert.Empty(ledger.FindLosses());
+        await ledger.ExecuteAsync(damage);
+        (ModuleId Module, StateCorruptException Fault)[] losses = [];
+        await UntilAsync(() => (losses = [.. ledger.FindLosses()]).Length > 0);
+        Assert.Contains("gone", Assert.Single(losses).Fault.Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>However many read, and however long the database takes: who asks is not held.</summary>
+    [Fact]
+    public async Task Are_read_by_threads_of_their_own_while_appends_go_on()
+    {
+        using var ledger = Shared();
+        Assert.Equal(1, (await ledger.AppendAsync("acme", "one", "{}")).Cursor);
+        using var log = await ledger.Shelf.TryOpenAsync(LedgerFolder.Module("acme"));
+        using var go = new ManualResetEventSlim();
+        var asking = Task.Factory.StartNew(() => Enumerable.Range(0, 3 * ledger.Options.DiskThreads).Select(_ => log!.ReadAsync(state =>
+        {
+            go.Wait(LedgerFolder.Patience);
+            return LogReader.Entry(state, 0).PayloadId;
+        })).ToList(), TestContext.Current.CancellationToken, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+        var reads = await asking.WaitAsync(LedgerFolder.Patience / 2, TestContext.Current.CancellationToken);
+        Assert.All(reads, read => Assert.False(read.IsCompleted));
+        Assert.Equal(2, (await ledger.AppendAsync("acme", "two", "{}")).Cursor);
+        go.Set();
+        Assert.All(await Task.WhenAll(reads), id => Assert.Equal("one", id));
+    }
+
     [Fact]
     public async Task Over_HTTP_serve_one_log_and_survive_each_others_restart()
     {
@@ -184,6 +246,14 @@ public sealed class TwoLedgersOverOneLog
         Assert.Empty(Directory.EnumerateDirectories(folders[0]));
     }
 
+    private static async Task UntilAsync(Func<bool> isSo)
+    {
+        using var patience = new CancellationTokenSource(LedgerFolder.Patience);
+        using var poll = new PeriodicTimer(TimeSpan.FromMilliseconds(50));
+        while (!isSo())
+            await poll.WaitForNextTickAsync(patience.Token);
+    }
+
     private static LedgerFolder Shared()
     {
         Assert.SkipWhen(Stores.ConnectionString is null, "FOUNDRY_TEST_POSTGRES is not set.");
@@ -194,7 +264,7 @@ public sealed class TwoLedgersOverOneLog
     {
         var entry = new Entry("gateway", id, ledger.Time.GetUtcNow(), "{}"u8.ToArray());
         head.Tree.Append(TreeHash.OfLeaf(entry.Encode()));
-        return new LogCommit([entry], [entry.Encode()], ledger.Sign("acme", head.Tree), new Dictionary<Tile, TreeHash[]>());
+        return new LogCommit([entry], [EntryTerms.Of(entry.Writer, entry.PayloadId, entry.Payload.Span)], [entry.Encode()], ledger.Sign("acme", head.Tree), new Dictionary<Tile, TreeHash[]>());
     }
 
     private static async Task<AppendOutcome> AppendPatientlyAsync(LedgerFolder ledger, string id = "meanwhile")

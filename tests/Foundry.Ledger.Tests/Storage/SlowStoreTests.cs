@@ -99,7 +99,7 @@ public sealed class AStoreThatIsSlow : IDisposable
 
         public void Verify(ModuleId module, LogVerifier verifier, VerifiedTail tail, long entriesMax, CancellationToken cancellation) => store.Verify(module, verifier, tail, entriesMax, cancellation);
 
-        public IEnumerable<(ModuleId Module, StateCorruptException Fault)> FindLosses() => store.FindLosses();
+        public IEnumerable<(ModuleId Module, StateCorruptException Fault)> FindLosses(Func<ModuleId, LogVerifier> verifierOf, CancellationToken cancellation) => store.FindLosses(verifierOf, cancellation);
 
         public void Dispose()
         {

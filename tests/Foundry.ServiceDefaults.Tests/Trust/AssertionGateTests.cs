@@ -33,7 +33,7 @@ public sealed class BackendBehindTheGate : IAsyncLifetime
             FixedTrust.Entry(_service, TrustedKey.Service, "fleet"),
             FixedTrust.Entry(_token, TrustedKey.Token, "gateway"));
         _host = await LoopbackHost.StartAsync(
-            builder => builder.Services.AddSingleton<TimeProvider>(_time).AddSingleton<ITrustSource>(_trust).AddSingleton<Readiness>(),
+            builder => builder.Services.AddSingleton<TimeProvider>(_time).AddSingleton<ITrustSource>(_trust).AddSingleton<Readiness>().AddPartMetrics("ledger"),
             app =>
             {
                 app.UseProblems();
