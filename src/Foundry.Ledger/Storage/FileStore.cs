@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Text;
 using Foundry.Ledger.Recovery;
 using Foundry.Proofs;
 using Foundry.ServiceDefaults;
@@ -12,10 +13,12 @@ internal sealed class FileStore(Disk disk, string root, int journalBytesMax, int
     private const int TilesLookedAtMax = 150_000;
 
     private readonly ConcurrentDictionary<ModuleId, ExpectedFiles> _expected = new();
+    private readonly Lock _listing = new();
     private int _lookFrom;
 
     /// <inheritdoc/>
-    public IReadOnlyList<ModuleId> Modules() => [.. LogFolder.All(root).Select(folder => folder.Module)];
+    /// <remarks>Also those whose folders are gone: what asks for such a log's files says so.</remarks>
+    public IReadOnlyList<ModuleId> Modules() => [.. LogFolder.All(root).Select(folder => folder.Module).Union(LogFolder.Listed(root)).OrderBy(module => module.Name, StringComparer.Ordinal)];
 
     /// <inheritdoc/>
     public IStoredLog? Open(ModuleId module, LogVerifier verifier, Func<byte[]>? create)
@@ -110,5 +113,11 @@ internal sealed class FileStore(Disk disk, string root, int journalBytesMax, int
         disk.FlushFolder(folder.Unfinished);
         disk.Rename(folder.Unfinished, folder.Path);
         disk.FlushFolder(folder.Root);
+        // Once it exists, so that a crash leaves no name without a log; one that was left out is listed with the next.
+        lock (_listing)
+        {
+            disk.WriteFile(LogFolder.ListOf(root), Encoding.UTF8.GetBytes(string.Concat(Modules().Select(module => module.Name + "\n"))));
+            disk.FlushFolder(root);
+        }
     }
 }

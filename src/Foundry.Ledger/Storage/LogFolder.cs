@@ -1,4 +1,5 @@
 using Foundry.Proofs;
+using Foundry.ServiceDefaults;
 
 namespace Foundry.Ledger.Storage;
 
@@ -48,4 +49,14 @@ internal sealed class LogFolder(string root, ModuleId module)
             .Order(StringComparer.Ordinal)
             .Where(name => ModuleId.TryParse(name, out _))
             .Select(name => ModuleId.TryParse(name, out var module) ? new LogFolder(root, module) : throw new InvalidOperationException());
+
+    /// <summary>The names of all logs that were ever made in a folder, so that one whose folder is gone is missed.</summary>
+    public static string ListOf(string root) => System.IO.Path.Combine(root, ".logs");
+
+    /// <summary>Every log that <see cref="ListOf"/> names.</summary>
+    public static IEnumerable<ModuleId> Listed(string root)
+    {
+        foreach (var name in File.Exists(ListOf(root)) ? File.ReadAllLines(ListOf(root)) : [])
+            yield return ModuleId.TryParse(name, out var module) ? module : throw new StateCorruptException(ListOf(root), "a line of it is no log's name");
+    }
 }

@@ -24,7 +24,8 @@ public sealed class IssuedCapability
         var issued = JsonSerializer.Deserialize(answer.Text, WireJson.Default.IssuedToken)!;
         Assert.Equal($"/v1/tokens/{issued.TokenId}", answer.Headers.Location!.ToString());
 
-        Assert.True(CapabilityToken.TryVerify(issued.Token, await part.JwksAsync(), out var token, out _));
+        var jwks = await part.JwksAsync();
+        Assert.True(CapabilityToken.TryVerify(issued.Token, jwks, out var token, out _));
         var now = IssuancePart.Start.ToUnixTimeSeconds();
         Assert.Equal(new CapabilityToken
         {
@@ -38,6 +39,7 @@ public sealed class IssuedCapability
             Sub = "jwoodfine",
             Scope = "input",
             SubjectPubkey = subject.Public.X,
+            Kid = Assert.Single(jwks.Keys).Kid,
         }, token);
         Assert.Equal(('7', (IssuancePart.Start, IssuancePart.Start.AddHours(1), "input", subject.Public.X)),
             (issued.TokenId[14], (issued.IssuedAt, issued.ExpiresAt, issued.Scope, issued.SubjectPubkey)));

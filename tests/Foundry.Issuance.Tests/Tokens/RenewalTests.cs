@@ -67,7 +67,8 @@ public sealed class RenewedToken
         Assert.Equal((null, null), (await part.ReasonAsync(issued.Token), await part.ReasonAsync(renewed.Token)));
         Assert.True(CapabilityToken.TryVerify(issued.Token, await part.JwksAsync(), out var before, out _));
         Assert.True(CapabilityToken.TryVerify(renewed.Token, await part.JwksAsync(), out var after, out _));
-        Assert.Equal(before with { Jti = after.Jti, Iat = after.Iat, Nbf = after.Nbf }, after);
+        Assert.NotEqual(before.Kid, after.Kid);
+        Assert.Equal(before with { Jti = after.Jti, Iat = after.Iat, Nbf = after.Nbf, Kid = after.Kid }, after);
         var recorded = (await part.Ledger.LogAsync("acme-corp", 3, TestContext.Current.CancellationToken)).Where(entry => entry.Type == EventTypes.TokenIssued).Select(entry => entry.Payload).ToArray();
         Assert.Equal(2, recorded.Length);
         Assert.Equal((renewed.TokenId, issued.TokenId, issued.TokenId), (recorded[1].GetProperty("token_id").GetString(), recorded[1].GetProperty("renews").GetString(), recorded[1].GetProperty("actor").GetProperty("token_id").GetString()));

@@ -1,4 +1,5 @@
 using Foundry.Ledger.Append;
+using Foundry.Ledger.Storage;
 using Foundry.Proofs;
 using Microsoft.Extensions.Logging.Abstractions;
 
@@ -171,5 +172,60 @@ public sealed class ALogWhoseThreadsHaveEnded : IDisposable
             Assert.Equal(0, _ledger.PublishedCheckpoint("acme").Size);
         }
         Assert.Equal(1, _ledger.PublishedCheckpoint("acme").Size);
+    }
+}
+
+/// <summary>On a store that others commit to as well a commit may fail and the next one not.</summary>
+public sealed class AppendsInOrder : IDisposable
+{
+    private readonly LedgerFolder _ledger = new() { Options = { BatchEntriesMax = 2 } };
+
+    public void Dispose() => _ledger.Dispose();
+
+    [Fact]
+    public async Task Are_none_behind_one_whose_commit_failed()
+    {
+        var cancellation = TestContext.Current.CancellationToken;
+        var module = LedgerFolder.Module("acme");
+        using var threads = new DiskThreads(1);
+        using var stored = new FailsOnce(_ledger.Logs.Open(module, _ledger.Verifier("acme"), () => _ledger.Sign("acme", new TreeFrontier()))!);
+        using var log = new Sequencer(_ledger.Options, _ledger.Time, NullLogger.Instance, threads, stored, _ledger.Options.OriginOf(module), _ledger.NewKeys(), _ => { }, () => { });
+        var bodies = Enumerable.Range(0, 8).Select(n => new AppendBody($"id-{n}", "{}"u8.ToArray(), false)).ToList();
+        // Batches of two: the second fails, and the third and fourth could be committed.
+        stored.FailsAt = 2;
+        Assert.Equal([AppendStatus.Appended, AppendStatus.Appended, AppendStatus.Failed], (await log.AppendInOrderAsync("issuance", bodies, cancellation)).Select(outcome => outcome.Status));
+        Assert.Equal(Enumerable.Range(1, 8), (await log.AppendInOrderAsync("issuance", bodies, cancellation)).Select(outcome => (int)outcome.Cursor));
+        Assert.Equal(8, log.State.Size);
+    }
+
+    private sealed class FailsOnce(IStoredLog stored) : IStoredLog
+    {
+        private int _commits;
+
+        public int FailsAt { get; set; }
+        public string Where => stored.Where;
+        public LogHead Opened => stored.Opened;
+        public bool IsShared => true;
+        public bool IsPublished => stored.IsPublished;
+
+        // The head that the sequencer forgets after a failure; here nobody else has another.
+        private LogHead? Last { get; set; }
+
+        public LogHead Commit(LogHead? known, Func<LogHead, LogCommit?> prepare)
+        {
+            if (++_commits == FailsAt)
+                throw new AwayException();
+            return Last = stored.Commit(known ?? Last, prepare);
+        }
+
+        public LogState? Newer(LogState known) => null;
+        public IReadOnlyDictionary<long, List<long>> Find(IReadOnlyCollection<long> terms) => stored.Find(terms);
+        public ITermLists OpenTerms() => stored.OpenTerms();
+        public void Publish() => stored.Publish();
+        public IEnumerable<ReadOnlyMemory<byte>> Leaves(long start, long end) => stored.Leaves(start, end);
+        public byte[] FullTile(Tile tile) => stored.FullTile(tile);
+        public void Dispose() => stored.Dispose();
+
+        private sealed class AwayException : System.Data.Common.DbException;
     }
 }

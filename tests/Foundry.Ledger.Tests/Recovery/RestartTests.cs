@@ -238,3 +238,40 @@ public sealed class DamageOnDisk : IDisposable
             yield return i;
     }
 }
+
+public sealed class ALogWhoseFolderIsGone : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("foundry-ledger-").FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Fact]
+    public async Task Stops_the_start_until_somebody_says_that_it_need_not_be_there()
+    {
+        await FillAsync("acme", "globex");
+        Directory.Delete(Path.Combine(_folder, "acme"), recursive: true);
+        var fault = await Assert.ThrowsAsync<StateCorruptException>(() => LedgerHost.StartAsync(_folder));
+        Assert.StartsWith(Path.Combine(_folder, "acme"), fault.File, StringComparison.Ordinal);
+        Assert.False(Directory.Exists(Path.Combine(_folder, "acme")));
+        File.Delete(Path.Combine(_folder, ".logs"));
+        await FillAsync("initech");
+        Assert.Equal(["globex", "initech"], File.ReadAllLines(Path.Combine(_folder, ".logs")));
+    }
+
+    [Fact]
+    public async Task Is_missed_though_only_later_ones_were_listed_when_they_were_made()
+    {
+        await FillAsync("acme");
+        File.Delete(Path.Combine(_folder, ".logs"));
+        await FillAsync("globex");
+        Directory.Delete(Path.Combine(_folder, "acme"), recursive: true);
+        await Assert.ThrowsAsync<StateCorruptException>(() => LedgerHost.StartAsync(_folder));
+    }
+
+    private async Task FillAsync(params string[] logs)
+    {
+        await using var ledger = await LedgerHost.StartAsync(_folder);
+        foreach (var log in logs)
+            await ledger.CursorAsync(LedgerHost.As.Gateway, log, "a", "{}");
+    }
+}
