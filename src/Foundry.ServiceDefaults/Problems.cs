@@ -80,7 +80,7 @@ public static class Problems
     {
         ArgumentNullException.ThrowIfNull(context);
         var seconds = (int)Math.Clamp(Math.Ceiling(wait.TotalSeconds), 1, 3600);
-        context.Response.Headers.RetryAfter = (seconds + RandomNumberGenerator.GetInt32(Math.Max(seconds / 2, 2))).ToString(CultureInfo.InvariantCulture);
+        context.Response.Headers.RetryAfter = (seconds + RandomNumberGenerator.GetInt32(Math.Max(seconds / 2, 3))).ToString(CultureInfo.InvariantCulture);
     }
 
     /// <summary>Reads a JSON body strictly: an object of this type, each member once, no others, nothing behind it.</summary>
