@@ -2,7 +2,12 @@ using System.Text.Json;
 
 namespace Foundry.Gateway.Tests;
 
+/// <summary>Meters are the whole process's: another test's gateway that ends takes this one's with it.</summary>
+[CollectionDefinition(nameof(Alone), DisableParallelization = true)]
+public sealed class Alone;
+
 /// <summary>What is the operators' answers on their port alone (HAZARDS 84).</summary>
+[Collection(nameof(Alone))]
 public sealed class OpsApiTests(OrdinaryGateway gateway) : IClassFixture<OrdinaryGateway>
 {
     [Theory]
