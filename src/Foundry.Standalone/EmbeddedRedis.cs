@@ -130,11 +130,26 @@ internal sealed class EmbeddedRedis : IDisposable
             var name = Path.GetRelativePath(folder.Path, file);
             if (name == CleanStopFile || name == SocketFile || name.StartsWith("aside-", StringComparison.Ordinal))
                 continue;
+            using var content = TryOpen(file);
+            if (content is null)
+                continue;
             hash.AppendData(System.Text.Encoding.UTF8.GetBytes(name + "\0"));
-            using var content = File.OpenRead(file);
             hash.AppendData(SHA256.HashData(content));
         }
         return Convert.ToHexStringLower(hash.GetHashAndReset());
+    }
+
+    /// <summary>Null where the server, which tidies up in the background, has deleted it meanwhile: it will not be there at the next start either.</summary>
+    private static FileStream? TryOpen(string file)
+    {
+        try
+        {
+            return File.OpenRead(file);
+        }
+        catch (FileNotFoundException)
+        {
+            return null;
+        }
     }
 
     private static (string Socket, string? Folder) SocketPath(StateFolder folder)
