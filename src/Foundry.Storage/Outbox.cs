@@ -15,6 +15,9 @@ public sealed class Outbox
     /// <summary>Events that wait at most where nothing else is said; beyond that the record cannot be promised any more.</summary>
     public const int EventsMax = 100_000;
 
+    /// <summary>Places beyond the bound, for events that end something.</summary>
+    public const int EndsMax = 10_000;
+
     /// <summary>The table; part of each producer's own migrations, so that an event commits with its fact.</summary>
     public const string Migration = """
         CREATE TABLE outbox (
@@ -46,6 +49,9 @@ public sealed class Outbox
 
     /// <summary>Whether another event's durability can be promised.</summary>
     public bool HasRoom => Waiting < _eventsMax;
+
+    /// <summary>Whether that of one that ends something can be: deletes and revocations go on when nothing is begun any more.</summary>
+    public bool HasRoomToEnd => Waiting < _eventsMax + EndsMax;
 
     /// <summary>
     /// Adds an event within the transaction of the fact it tells of. Call <see cref="Wake"/> after the commit.

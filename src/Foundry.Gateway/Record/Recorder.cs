@@ -54,7 +54,8 @@ internal sealed class Recorder(Database database, Outbox outbox, TimeProvider ti
         {
             if (exchange.IsSafe)
                 return exchange.Caller.IsPlatformAdmin && (route.Filter is not null || route.Own is not null) ? await CrossTenantReadAsync(exchange) : null;
-            if (!outbox.HasRoom)
+            // A node's report makes no record here, and what ends something has room of its own.
+            if (!route.HeartbeatLane && !(HttpMethods.IsDelete(exchange.Method) ? outbox.HasRoomToEnd : outbox.HasRoom))
                 return Unavailable;
             if (route.AuditEvent is not { } eventType)
                 return null; // The backend keeps the record of what it stores.

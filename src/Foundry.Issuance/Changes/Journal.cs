@@ -75,9 +75,16 @@ internal sealed class Journal
     /// Writes for a caller: refused where the record could not be kept, and where the caller's own token has been revoked
     /// in the moment since the gateway looked.
     /// </summary>
-    public async Task<Outcome<T>> WriteForAsync<T>(Asserted caller, Func<JournalEntry, Task<Outcome<T>>> change, CancellationToken cancellationToken)
+    public Task<Outcome<T>> WriteForAsync<T>(Asserted caller, Func<JournalEntry, Task<Outcome<T>>> change, CancellationToken cancellationToken) =>
+        WriteWhereRoomAsync(caller, _outbox.HasRoom, change, cancellationToken);
+
+    /// <summary>As <see cref="WriteForAsync"/>, for what takes something away: nobody keeps access because the ledger has been away for long.</summary>
+    public Task<Outcome<T>> EndForAsync<T>(Asserted caller, Func<JournalEntry, Task<Outcome<T>>> change, CancellationToken cancellationToken) =>
+        WriteWhereRoomAsync(caller, _outbox.HasRoomToEnd, change, cancellationToken);
+
+    private async Task<Outcome<T>> WriteWhereRoomAsync<T>(Asserted caller, bool hasRoom, Func<JournalEntry, Task<Outcome<T>>> change, CancellationToken cancellationToken)
     {
-        if (!_outbox.HasRoom)
+        if (!hasRoom)
             return NoRecord;
         return await WriteAsync(async entry =>
         {

@@ -108,7 +108,7 @@ internal sealed class TenantBook
                 await _vms.SealAsync(tenantId, TimeSpan.Zero, cancellationToken);
             return new Refused(ErrorCode.TenantNotEmpty, $"The tenant still has {vms.Count} VMs. Delete them first, or delete the tenant with ?force=true.");
         }
-        var deleted = await _journal.WriteForAsync(caller, entry => DeleteAsync(entry, tenantId, Doer.Of(caller, requestId), sealedAt), cancellationToken);
+        var deleted = await _journal.EndForAsync(caller, entry => DeleteAsync(entry, tenantId, Doer.Of(caller, requestId), sealedAt), cancellationToken);
         return await SealedForGoodAsync(tenantId, deleted);
     }
 

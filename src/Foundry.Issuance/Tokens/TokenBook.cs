@@ -77,7 +77,7 @@ internal sealed class TokenBook
             limit = RevokedMax + 1,
         };
         var named = $"{(values.subject is null ? "token_id = COALESCE((SELECT renews FROM tokens WHERE token_id = @tokenIdOrKey), @tokenIdOrKey)" : "subject_pubkey = @subject")} AND (@tenant = '' OR tenant_id = @tenant)";
-        return await _journal.WriteForAsync<bool>(caller, async entry =>
+        return await _journal.EndForAsync<bool>(caller, async entry =>
         {
             if (await entry.SingleAsync<long>($"SELECT COUNT(*) FROM tokens WHERE {named}", values) == 0)
                 return Callers.NotFound;

@@ -100,7 +100,7 @@ internal sealed class PartBook
     {
         if (kid == _own.Key.Kid)
             return Callers.Invalid("kid: this is issuance's own key, and without it nobody would hear of the change.");
-        return await _journal.WriteForAsync<bool>(caller, async entry =>
+        return await _journal.EndForAsync<bool>(caller, async entry =>
         {
             if (await entry.SingleAsync<PartRow>("SELECT kid AS Kid, kind AS Kind, name AS Name, joined_at AS JoinedAt, removed_at AS RemovedAt FROM trusted_keys WHERE kid = @kid", new { kid }) is not { } part)
                 return Callers.NotFound;

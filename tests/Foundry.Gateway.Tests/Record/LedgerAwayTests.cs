@@ -42,7 +42,7 @@ public sealed class LedgerAwayTests
     }
 
     [Fact]
-    public async Task A_full_outbox_turns_changes_away_and_reads_go_on()
+    public async Task A_full_outbox_turns_changes_away_and_reads_deletes_and_nodes_reports_go_on()
     {
         await using var host = await GatewayHost.StartAsync();
         host.Ledger.Override = _ => BackendAnswer.Json("{}", 503);
@@ -55,17 +55,16 @@ public sealed class LedgerAwayTests
         outbox.Wake();
         await host.UntilAsync(() => !outbox.HasRoom);
 
-        foreach (var (method, target, json) in new[] { ("POST", "/v1/vms", Create), ("DELETE", $"/v1/vms/{host.Fleet.Vms.Keys.Single()}", null) })
-        {
-            var refused = await host.SendAsync(method, target, token, json);
-            Assert.Equal((503, "record_unavailable"), (refused.Status, refused.Code));
-            Assert.NotNull(refused["Retry-After"]);
-        }
+        var refused = await host.SendAsync("POST", "/v1/vms", token, Create);
+        Assert.Equal((503, "record_unavailable"), (refused.Status, refused.Code));
+        Assert.NotNull(refused["Retry-After"]);
         Assert.Equal(200, (await host.GetAsync("/v1/vms", token)).Status);
         Assert.Equal(200, (await host.GetAsync("/v1/status", token)).Status);
         // Nothing was done, and nothing is held for it.
         Assert.Single(host.Fleet.Vms);
         Assert.Equal(1, (await host.GetAsync("/v1/status", token)).Json.GetProperty("vms_running").GetInt32());
+        Assert.NotEqual("record_unavailable", (await host.SendAsync("POST", "/v1/nodes/heartbeat", host.Token("service:fleet-node"), """{"node_id":"n-1"}""")).Code);
+        Assert.Equal(204, (await host.SendAsync("DELETE", $"/v1/vms/{host.Fleet.Vms.Keys.Single()}", token)).Status);
 
         await WriteAsync(host, "DELETE FROM outbox WHERE module_id = 'filler'");
         host.Ledger.Override = _ => null;

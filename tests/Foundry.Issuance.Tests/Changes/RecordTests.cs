@@ -79,6 +79,7 @@ public sealed class Records
         await part.Ledger.LogAsync("foundry.platform", 2, TestContext.Current.CancellationToken);
         part.Ledger.Away = true;
         await part.MakeTenantAsync();
+        var issued = await part.IssueAsync(part.Admin, "acme-corp", "read");
         // From its first failure on the sender waits for the clock, which stands still: what waits is counted here alone.
         var outbox = part.App.Services.GetRequiredService<Outbox>();
         while (outbox.HasRoom)
@@ -88,9 +89,7 @@ public sealed class Records
         {
             (HttpMethod.Post, "/v1/tenants", """{"tenant_id":"other-corp","display_name":"O","max_vms":1,"storage_quota_gb":1,"api_rate_limit_rpm":1}"""),
             (HttpMethod.Patch, "/v1/tenants/acme-corp", """{"max_vms":1}"""),
-            (HttpMethod.Delete, "/v1/tenants/acme-corp", null),
             (HttpMethod.Post, "/v1/tokens", $$"""{"subject_pubkey":"{{subject.Public.X}}","scope":"read","expires_in_seconds":60,"tenant_id":"acme-corp"}"""),
-            (HttpMethod.Delete, $"/v1/tokens/{part.Admin.TokenId}", null),
             (HttpMethod.Post, "/v1/keys/rotate", null),
         })
         {
@@ -99,6 +98,13 @@ public sealed class Records
         }
         Assert.Equal(200, (await part.CallAsync(part.Admin, HttpMethod.Get, "/v1/tenants/acme-corp")).Status);
         Assert.Single(Directory.GetFiles(Path.Combine(part.Folder, "tokens.keys")));
+        // What takes something away goes on, in room of its own.
+        var ends = (string[])["/v1/tenants/acme-corp", $"/v1/tokens/{issued.TokenId}"];
+        foreach (var path in ends.Reverse())
+            Assert.Equal(204, (await part.CallAsync(part.Admin, HttpMethod.Delete, path)).Status);
+        while (outbox.HasRoomToEnd)
+            outbox.Wake();
+        Assert.Equal("record_unavailable", (await part.CallAsync(part.Admin, HttpMethod.Delete, $"/v1/tokens/{part.Admin.TokenId}")).Code);
     }
 
     /// <summary>However much one change has to tell, the others still find room to be told.</summary>
