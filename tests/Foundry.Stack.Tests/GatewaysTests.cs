@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Globalization;
 using System.Text.Json;
 using Foundry.Contracts;
 using Foundry.Testing;
@@ -57,12 +56,12 @@ public sealed class ThreeGateways : IAsyncDisposable
         var token = await IssueAsync();
         string[] reads = ["/v1/nodes", "/v1/entries", "/v1/tenants/acme-corp"];
         foreach (var read in reads)
-            await UntilAsync(async () => (await Task.WhenAll(_gateways.Select(gateway => gateway.GetAsync(token, read, Cancellation)))).All(answer => answer.Status == 200));
+            await Eventually.TrueAsync(async () => (await Task.WhenAll(_gateways.Select(gateway => gateway.GetAsync(token, read, Cancellation)))).All(answer => answer.Status == 200));
         Assert.Equal(204, (await _gateways[0].SendAsync(Admin, HttpMethod.Delete, $"/v1/parts/{removed}", null, Cancellation)).Status);
         var watch = Stopwatch.StartNew();
         foreach (var read in reads)
         {
-            await UntilAsync(async () => (await _gateways[2].GetAsync(token, read, Cancellation)).Status != 200);
+            await Eventually.TrueAsync(async () => (await _gateways[2].GetAsync(token, read, Cancellation)).Status != 200);
             Say($"{read} through the removed gateway", watch);
             Assert.Equal([200, 200], (await Task.WhenAll(_gateways.Take(2).Select(gateway => gateway.GetAsync(token, read, Cancellation)))).Select(answer => answer.Status));
         }
@@ -74,7 +73,7 @@ public sealed class ThreeGateways : IAsyncDisposable
     private async Task EverywhereAsync(string what, string token, string verdict)
     {
         var watch = Stopwatch.StartNew();
-        await Task.WhenAll(_gateways.Select((gateway, number) => UntilAsync(async () =>
+        await Task.WhenAll(_gateways.Select((gateway, number) => Eventually.TrueAsync(async () =>
         {
             var isSo = await VerdictAsync(gateway, token) == verdict;
             if (isSo)
@@ -111,45 +110,34 @@ public sealed class ThreeGateways : IAsyncDisposable
         _platform = await StandaloneProcess.StartAsync(_folder.File("data"), Cancellation);
         _started.Add(_platform);
         _gateways.Add(Http.NewClient(_platform.Gateway));
-        using var issuance = Http.NewClient(new Uri(Url(_platform.PortsInUse.Issuance)));
+        using var issuance = Http.NewClient(new Uri(LoopbackPort.Url(_platform.PortsInUse.Issuance)));
         var trust = JsonSerializer.Deserialize((await issuance.GetAsync(null, "/internal/v1/trust", Cancellation)).Body, WireJson.Default.TrustAnswer)!;
         Assert.True(VerifyingKey.TryCreate(trust.Root, out var root));
         foreach (var name in (string[])["gateway-2", "gateway-3"])
         {
             var code = await _gateways[0].PostAsync(Admin, "/v1/parts/codes", $$"""{"kind":"gateway","name":"{{name}}"}""", Cancellation);
             Assert.True(code.Status == 201, code.Body);
-            var door = await Door.OpenAsync(Url(_platform.PortsInUse.Issuance));
+            var door = await Door.OpenAsync(LoopbackPort.Url(_platform.PortsInUse.Issuance));
             _doors.Add(door);
             _started.Add(door);
             var (listen, ops) = (LoopbackPort.Free(), LoopbackPort.Free());
-            _started.Add(await PartProcess.StartAsync("Foundry.Gateway", Url(ops), new()
+            _started.Add(await PartProcess.StartAsync("Foundry.Gateway", LoopbackPort.Url(ops), new()
             {
                 ["DATA"] = _folder.File(name),
                 ["Gateway:Name"] = name,
-                ["Gateway:Listen"] = Url(listen),
-                ["Gateway:OpsListen"] = Url(ops),
+                ["Gateway:Listen"] = LoopbackPort.Url(listen),
+                ["Gateway:OpsListen"] = LoopbackPort.Url(ops),
                 // None: what is asked here needs no counters.
                 ["Gateway:Redis"] = $"127.0.0.1:{LoopbackPort.Free()}",
                 ["Issuance:Url"] = door.Url,
-                ["Ledger:Url"] = Url(_platform.PortsInUse.Ledger),
-                ["Fleet:Url"] = Url(_platform.PortsInUse.Fleet),
+                ["Ledger:Url"] = LoopbackPort.Url(_platform.PortsInUse.Ledger),
+                ["Fleet:Url"] = LoopbackPort.Url(_platform.PortsInUse.Fleet),
                 ["Trust:RootThumbprint"] = root.Kid,
                 ["Trust:JoinCode"] = code.Text("code"),
             }, Cancellation, "/livez"));
-            _gateways.Add(Http.NewClient(new Uri(Url(listen))));
+            _gateways.Add(Http.NewClient(new Uri(LoopbackPort.Url(listen))));
         }
     }
-
-    private static async Task UntilAsync(Func<Task<bool>> isSo)
-    {
-        using var limit = CancellationTokenSource.CreateLinkedTokenSource(Cancellation);
-        limit.CancelAfter(TimeSpan.FromSeconds(60));
-        using var poll = new PeriodicTimer(TimeSpan.FromMilliseconds(10));
-        while (!await isSo())
-            await poll.WaitForNextTickAsync(limit.Token);
-    }
-
-    private static string Url(int port) => string.Create(CultureInfo.InvariantCulture, $"http://127.0.0.1:{port}");
 
     public async ValueTask DisposeAsync()
     {

@@ -1,5 +1,4 @@
 using System.Data.Common;
-using System.Globalization;
 using System.Text.Json;
 using Foundry.Contracts;
 using Foundry.Testing;
@@ -102,7 +101,7 @@ public abstract class RecordsTests(int processes) : IAsyncDisposable
         await StartLedgerAsync();
         await Task.WhenAll(busy);
 
-        await UntilAsync(async () => (await QueryAsync("SELECT CAST(COUNT(*) AS TEXT) FROM outbox"))[0] == "0");
+        await Eventually.TrueAsync(async () => (await QueryAsync("SELECT CAST(COUNT(*) AS TEXT) FROM outbox"))[0] == "0");
         await CompareAsync();
         Assert.True(_issuances.Sum(issuance => issuance.Door.Repeats) > 0, "Nothing was ever sent twice.");
     }
@@ -181,7 +180,7 @@ public abstract class RecordsTests(int processes) : IAsyncDisposable
 
     private async Task<List<JsonElement>> EntriesAsync(string log)
     {
-        using var gateway = new GatewayCaller(_gatewayKey, "gateway-one", "ledger", new Uri(Url(_ledgerPort)), TimeProvider.System);
+        using var gateway = new GatewayCaller(_gatewayKey, "gateway-one", "ledger", new Uri(LoopbackPort.Url(_ledgerPort)), TimeProvider.System);
         using var answer = await gateway.SendAsync(_issuances[0].Admin, HttpMethod.Get, "/v1/entries?since=0&limit=10000", null, Cancellation, request => request.Headers.TryAddWithoutValidation(FoundryHeaders.ModuleId, log));
         var text = await answer.Content.ReadAsStringAsync(Cancellation);
         Assert.True(answer.IsSuccessStatusCode, text);
@@ -212,9 +211,9 @@ public abstract class RecordsTests(int processes) : IAsyncDisposable
         await StartLedgerAsync();
     }
 
-    private async Task StartLedgerAsync() => _ledger = await PartProcess.StartAsync("Foundry.Ledger", Url(_ledgerPort), new()
+    private async Task StartLedgerAsync() => _ledger = await PartProcess.StartAsync("Foundry.Ledger", LoopbackPort.Url(_ledgerPort), new()
     {
-        ["Ledger:Listen"] = Url(_ledgerPort),
+        ["Ledger:Listen"] = LoopbackPort.Url(_ledgerPort),
         ["Ledger:Data"] = _folder.File("ledger"),
         ["Issuance:Url"] = _issuances[0].Url.ToString(),
         ["Trust:RootThumbprint"] = _root,
@@ -234,7 +233,7 @@ public abstract class RecordsTests(int processes) : IAsyncDisposable
 
     /// <summary>SQLite does not say who waits; what is killed then may not have come so far.</summary>
     private Task WaitForStoreAsync() => _postgres is null ? Task.CompletedTask :
-        UntilAsync(async () => (await QueryAsync("SELECT CAST(COUNT(*) AS TEXT) FROM pg_locks WHERE NOT granted AND mode = 'RowExclusiveLock' AND relation = 'outbox'::regclass"))[0] != "0");
+        Eventually.TrueAsync(async () => (await QueryAsync("SELECT CAST(COUNT(*) AS TEXT) FROM pg_locks WHERE NOT granted AND mode = 'RowExclusiveLock' AND relation = 'outbox'::regclass"))[0] != "0");
 
     private async Task<List<string>> QueryAsync(string sql)
     {
@@ -256,17 +255,6 @@ public abstract class RecordsTests(int processes) : IAsyncDisposable
         await connection.OpenAsync(Cancellation);
         return connection;
     }
-
-    private static async Task UntilAsync(Func<Task<bool>> isSo)
-    {
-        using var limit = CancellationTokenSource.CreateLinkedTokenSource(Cancellation);
-        limit.CancelAfter(TimeSpan.FromSeconds(60));
-        using var poll = new PeriodicTimer(TimeSpan.FromMilliseconds(20));
-        while (!await isSo())
-            await poll.WaitForNextTickAsync(limit.Token);
-    }
-
-    private static string Url(int port) => string.Create(CultureInfo.InvariantCulture, $"http://127.0.0.1:{port}");
 
     public async ValueTask DisposeAsync()
     {
@@ -292,7 +280,7 @@ public abstract class RecordsTests(int processes) : IAsyncDisposable
         private CallerFacts? _admin;
 
         public string Folder => folder;
-        public Uri Url => new(RecordsTests.Url(_port));
+        public Uri Url => new(LoopbackPort.Url(_port));
         public PartProcess Process { get; private set; } = null!;
         public Door Door { get; } = new(test._ledgerPort);
         public CallerFacts Admin => _admin ??= ReadAdmin();
@@ -302,7 +290,7 @@ public abstract class RecordsTests(int processes) : IAsyncDisposable
             await Door.OpenAsync();
             Process = await PartProcess.StartAsync("Foundry.Issuance", Url.ToString(), new()
             {
-                ["Issuance:Listen"] = RecordsTests.Url(_port),
+                ["Issuance:Listen"] = LoopbackPort.Url(_port),
                 ["Issuance:Data"] = folder,
                 ["Issuance:Database"] = test._postgres,
                 ["Trust:JoinCode"] = JoinCode,
@@ -331,7 +319,7 @@ public abstract class RecordsTests(int processes) : IAsyncDisposable
     {
         private readonly Lock _lock = new();
         private readonly HashSet<string> _passed = new(StringComparer.Ordinal);
-        private readonly HttpClient _ledger = Http.NewClient(new Uri(RecordsTests.Url(ledgerPort)));
+        private readonly HttpClient _ledger = Http.NewClient(new Uri(LoopbackPort.Url(ledgerPort)));
         private (int Left, bool IsAnswered, TaskCompletionSource Held)? _hold;
         private LoopbackHost? _host;
 

@@ -50,7 +50,7 @@ public sealed class OpenPlatform : IAsyncLifetime
             SubjectPubkey = subject.Public.X,
         };
         // Both have heard of the tenants, and the gateway has rate for the first.
-        await UntilAsync(async () => (await AskGatewayAsync(Good.Sign(Tokens))).Status == 200);
+        await Eventually.TrueAsync(async () => (await AskGatewayAsync(Good.Sign(Tokens))).Status == 200);
     }
 
     /// <summary>Issuance's verdict.</summary>
@@ -65,15 +65,6 @@ public sealed class OpenPlatform : IAsyncLifetime
     {
         var answer = await Client.SendAsync(null, HttpMethod.Get, "/v1/status", null, TestContext.Current.CancellationToken, ("Authorization", $"Bearer {token}"));
         return (answer.Status, answer.Status == 200 ? null : answer.Text("reason"));
-    }
-
-    public static async Task UntilAsync(Func<Task<bool>> isSo)
-    {
-        using var limit = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
-        limit.CancelAfter(TimeSpan.FromSeconds(60));
-        using var poll = new PeriodicTimer(TimeSpan.FromMilliseconds(20));
-        while (!await isSo())
-            await poll.WaitForNextTickAsync(limit.Token);
     }
 
     public async ValueTask DisposeAsync()
@@ -195,7 +186,7 @@ public sealed class Verdict(OpenPlatform platform) : IClassFixture<OpenPlatform>
 
         foreach (var (issued, reason) in new[] { (revoked, "revoked"), (asleep, "tenant_suspended") })
         {
-            await OpenPlatform.UntilAsync(async () => await platform.AskGatewayAsync(issued.Text("token")!) == (401, reason));
+            await Eventually.TrueAsync(async () => await platform.AskGatewayAsync(issued.Text("token")!) == (401, reason));
             Assert.Equal((401, reason), await platform.AskIssuanceAsync(issued.Text("token")!));
         }
     }
@@ -212,7 +203,7 @@ public sealed class Verdict(OpenPlatform platform) : IClassFixture<OpenPlatform>
         {
             Answer? answer = null;
             // 503: on a busy machine the store may be away for a moment.
-            await OpenPlatform.UntilAsync(async () => (answer = await platform.Client.SendAsync(null, method, path, null, cancellation,
+            await Eventually.TrueAsync(async () => (answer = await platform.Client.SendAsync(null, method, path, null, cancellation,
                 ("Authorization", $"DPoP {token}"), ("DPoP", DpopProof.Create(key, method.Method, new Uri(platform.Process.Gateway, path).AbsoluteUri, token, TimeProvider.System.GetUtcNow())))).Status != 503);
             return answer!;
         }

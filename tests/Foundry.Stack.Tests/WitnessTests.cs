@@ -8,7 +8,6 @@ namespace Foundry.Stack.Tests;
 /// <summary>A customer's witness, a rotation of the ledger's key, and an operator who restores an old backup: real programs throughout.</summary>
 public sealed class WitnessTests : IDisposable
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
     private readonly TempFolder _folder = new();
 
     private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
@@ -75,9 +74,9 @@ public sealed class WitnessTests : IDisposable
             await using (var stack = await StandaloneProcess.StartAsync(Data, Cancellation, environment: settings))
             {
                 using var ledger = Http.NewClient(new Uri($"http://127.0.0.1:{stack.PortsInUse.Ledger}"));
-                await UntilAsync(async () => JsonElement.Parse(await ledger.GetStringAsync("/readyz", Cancellation)).GetProperty("needs").GetProperty("witnesses") is var need
+                await Eventually.TrueAsync(async () => JsonElement.Parse(await ledger.GetStringAsync("/readyz", Cancellation)).GetProperty("needs").GetProperty("witnesses") is var need
                     && !need.GetProperty("met").GetBoolean() && need.GetProperty("detail").GetString()!.Contains("another history of 1 logs", StringComparison.Ordinal));
-                await UntilAsync(() => Task.FromResult(stack.Errors.Any(line => line.Contains("has seen another history", StringComparison.Ordinal) && line.Contains("\"Fatal\"", StringComparison.Ordinal))));
+                await Eventually.TrueAsync(() => Task.FromResult(stack.Errors.Any(line => line.Contains("has seen another history", StringComparison.Ordinal) && line.Contains("\"Fatal\"", StringComparison.Ordinal))));
             }
         }
         finally
@@ -99,22 +98,13 @@ public sealed class WitnessTests : IDisposable
 
     // A token or a bucket of this moment may not have reached the gateway yet.
     private static Task AppendAsync(HttpClient client, string token, string id) =>
-        UntilAsync(async () => (await client.PostAsync(token, "/v1/append", $$"""{"payload_id":"{{id}}","payload":{"event_type":"NOTE"} }""", Cancellation)).Status == 200);
+        Eventually.TrueAsync(async () => (await client.PostAsync(token, "/v1/append", $$"""{"payload_id":"{{id}}","payload":{"event_type":"NOTE"} }""", Cancellation)).Status == 200);
 
     private static async Task<string> CosignedAsync(HttpClient client, string token)
     {
         var checkpoint = "";
-        await UntilAsync(async () => (checkpoint = (await client.GetAsync(token, "/ledger/acme-corp/checkpoint", Cancellation)).Body).Contains("\u2014 customer.example/w1 ", StringComparison.Ordinal));
+        await Eventually.TrueAsync(async () => (checkpoint = (await client.GetAsync(token, "/ledger/acme-corp/checkpoint", Cancellation)).Body).Contains("\u2014 customer.example/w1 ", StringComparison.Ordinal));
         return checkpoint;
-    }
-
-    private static async Task UntilAsync(Func<Task<bool>> isSo)
-    {
-        using var end = CancellationTokenSource.CreateLinkedTokenSource(Cancellation);
-        end.CancelAfter(Patience);
-        using var poll = new PeriodicTimer(TimeSpan.FromMilliseconds(50));
-        while (!await isSo())
-            await poll.WaitForNextTickAsync(end.Token);
     }
 
     private Process Start(string program, params string[] args)

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
 using System.Security.Cryptography;
@@ -15,6 +16,9 @@ public static class LoopbackPort
 
     // Each process begins somewhere else and goes on from there, so that no port is given out twice.
     private static int last = RandomNumberGenerator.GetInt32(Count);
+
+    /// <summary>What answers on a port.</summary>
+    public static string Url(int port) => string.Create(CultureInfo.InvariantCulture, $"http://127.0.0.1:{port}");
 
     /// <summary>Finds a port that nothing listens on.</summary>
     public static int Free()
